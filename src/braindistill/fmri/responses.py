@@ -1,0 +1,239 @@
+"""What every reader returns and every teacher takes: trials × voxels, with their stimuli, runs and ROIs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from braindistill.errors import UserError, nearest
+
+BLOCK = 2**24  # numbers looked at in one go, so that a memory-mapped subject never has to fit in memory
+
+
+@dataclasses.dataclass
+class Responses:
+    """Single-trial fMRI responses of one subject.
+
+    Attributes
+    ----------
+    responses : (trials, voxels) float32, may be a memory map
+    stimulus_id : (trials,) str
+    run, session, label, split : (trials,) str or None; the label '' means unlabelled
+    rois : name → (voxels,) bool
+    voxel_coordinates : (voxels, 3) float, mm or voxel index, or None
+    affine : (4, 4) voxel index → mm, or None
+    ceiling : (voxels,) noise ceiling in R² units (0 to 1) of the mean over a stimulus's repeats, or None
+    images : (stimuli, C, H, W) uint8 with C = 1 or 3, or None
+    image_id : (stimuli,) str, the stimulus id of each image, or None
+    """
+
+    responses: np.ndarray
+    stimulus_id: np.ndarray
+    run: np.ndarray | None = None
+    session: np.ndarray | None = None
+    label: np.ndarray | None = None
+    split: np.ndarray | None = None
+    rois: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    voxel_coordinates: np.ndarray | None = None
+    affine: np.ndarray | None = None
+    ceiling: np.ndarray | None = None
+    images: np.ndarray | None = None
+    image_id: np.ndarray | None = None
+
+    def check(self, name: str = "responses") -> None:
+        """Raise UserError, with ``name`` in front, where two parts contradict each other or a value is not finite."""
+        _check_responses(self.responses, name)
+        trials, voxels = self.responses.shape
+        for key in ("stimulus_id", "run", "session", "label", "split"):
+            _check_strings(getattr(self, key), f"{name}: {key}", trials, "trials")
+        for roi, mask in self.rois.items():
+            if mask.shape != (voxels,) or mask.dtype != bool:
+                found = f"{mask.dtype} {mask.shape}"
+                raise UserError(f"{name}: ROI {roi} is {found}; expected a bool mask over the {voxels} voxels")
+        if "all" in self.rois:
+            raise UserError(f"{name}: an ROI is called 'all', which already means every voxel; rename it")
+        for key, shape in (("voxel_coordinates", (voxels, 3)), ("affine", (4, 4)), ("ceiling", (voxels,))):
+            value = getattr(self, key)
+            if value is not None and value.shape != shape:
+                raise UserError(f"{name}: {key} has shape {value.shape}; expected {shape}")
+        _check_finite(self.responses, self.stimulus_id, name)
+        _check_labels(self.stimulus_id, self.label, name)
+        _check_images(self.images, self.image_id, self.stimulus_id, name)
+
+    def drop_constant(self) -> tuple[Responses, int]:
+        """Remove voxels that are the same in every trial; also say how many they were."""
+        first = np.asarray(self.responses[:1])
+        varies = np.zeros(first.shape[1], dtype=bool)
+        for rows in _blocks(self.responses):
+            varies |= (np.asarray(self.responses[rows]) != first).any(axis=0)
+        dropped = int(np.count_nonzero(~varies))
+        return (self._keep(varies) if dropped else self), dropped
+
+    def select(self, roi: str | list[str], nuisance: str = "nuisance") -> Responses:
+        """Restrict to the voxels of an ROI, of several (their union), or of ``"all"``.
+
+        Parameters
+        ----------
+        roi : ``"all"`` stands for every voxel outside the mask that ``nuisance`` names, where there is one.
+        nuisance : an ROI that only controls use.
+
+        Raises
+        ------
+        UserError
+            The ROI is unknown (known ones are listed) or has no voxel.
+        """
+        mask = np.zeros(self.responses.shape[1], dtype=bool)
+        for name in [roi] if isinstance(roi, str) else roi:
+            if name == "all":
+                mask |= ~self.rois[nuisance] if nuisance in self.rois else True
+            elif name in self.rois:
+                mask |= self.rois[name]
+            else:
+                raise UserError(f"ROI '{name}' is not in this data set; {nearest(name, [*self.rois, 'all'])}")
+        if not mask.any():
+            raise UserError(f"ROI {roi!r} has no voxel among the {len(mask)} of this data set; choose another")
+        return self._keep(mask)
+
+    def average(self) -> tuple[np.ndarray, np.ndarray]:
+        """Average the repeats: (stimuli, voxels) float32, and the stimulus ids in order of first appearance."""
+        trials: dict[str, list[int]] = {}
+        for trial, stimulus in enumerate(self.stimulus_id.tolist()):
+            trials.setdefault(stimulus, []).append(trial)
+        mean = np.empty((len(trials), self.responses.shape[1]), dtype=np.float32)
+        for row, members in enumerate(trials.values()):
+            mean[row] = self.responses[members].mean(axis=0, dtype=np.float64)
+        return mean, np.array(list(trials), dtype=str)
+
+    def save(self, folder: Path) -> None:
+        """Write ``responses.npy``, ``images.npy`` (where there are images) and ``arrays.npz`` with everything else."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        rest = {key: getattr(self, key) for key in _SMALL if getattr(self, key) is not None}
+        rest |= {f"roi_{roi}": mask for roi, mask in self.rois.items()}
+        _write(folder / "responses.npy", self.responses)
+        if self.images is not None:
+            _write(folder / "images.npy", self.images)
+        else:
+            (folder / "images.npy").unlink(missing_ok=True)
+        _write(folder / "arrays.npz", rest)
+
+    @classmethod
+    def load(cls, folder: Path) -> Responses:
+        """Read what `save` wrote; responses and images stay on disk (read-only memory maps) until they are used."""
+        folder = Path(folder)
+        missing = [file for file in ("responses.npy", "arrays.npz") if not (folder / file).exists()]
+        if missing:
+            raise UserError(f"{folder}: no {' and '.join(missing)}; expected a folder written by Responses.save")
+        with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
+            rest: dict[str, Any] = {key: stored[key] for key in stored.files if not key.startswith("roi_")}
+            rois = {key.removeprefix("roi_"): stored[key] for key in stored.files if key.startswith("roi_")}
+        responses = np.load(folder / "responses.npy", mmap_mode="r", allow_pickle=False)
+        if (folder / "images.npy").exists():
+            rest["images"] = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        return cls(responses=responses, rois=rois, **rest)
+
+    def _keep(self, mask: np.ndarray) -> Responses:
+        """Restrict to the voxels of a bool mask; ROIs that lose all their voxels go too."""
+        index = np.flatnonzero(mask)
+        where: Any = index
+        if len(index) and index[-1] - index[0] + 1 == len(index):
+            where = slice(int(index[0]), int(index[-1]) + 1)  # neighbours: a view, nothing is read or copied
+        # np.take keeps the rows contiguous (indexing would return them transposed) and copies just what is asked for
+        chosen = self.responses[:, where] if isinstance(where, slice) else np.take(self.responses, where, axis=1)
+        rois = {roi: kept[where] for roi, kept in self.rois.items() if kept[where].any()}
+        follow = {
+            key: value[where] for key in ("voxel_coordinates", "ceiling") if (value := getattr(self, key)) is not None
+        }
+        return dataclasses.replace(self, responses=chosen, rois=rois, **follow)
+
+
+_SMALL = ["stimulus_id", "run", "session", "label", "split", "voxel_coordinates", "affine", "ceiling", "image_id"]
+
+
+def _write(path: Path, content: np.ndarray | dict[str, np.ndarray]) -> None:
+    """Write beside and rename: no half file after a kill, and a memory-mapped source can be saved over."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        if isinstance(content, dict):
+            np.savez(file, **content)  # type: ignore[arg-type]
+        else:
+            np.save(file, content, allow_pickle=False)
+    os.replace(partial, path)
+
+
+def _blocks(responses: np.ndarray) -> Iterator[slice]:
+    step = max(1, BLOCK // max(1, responses.shape[1]))
+    return (slice(start, start + step) for start in range(0, len(responses), step))
+
+
+def _check_responses(responses: np.ndarray, name: str) -> None:
+    if responses.ndim != 2 or responses.dtype != np.float32:
+        found = f"{responses.dtype} {responses.shape}"
+        raise UserError(f"{name}: responses are {found}; expected a float32 array of trials × voxels")
+    if 0 in responses.shape:
+        raise UserError(
+            f"{name}: {responses.shape[0]} trials × {responses.shape[1]} voxels; expected at least one each"
+        )
+
+
+def _check_strings(values: np.ndarray | None, name: str, count: int, what: str) -> None:
+    if values is None:
+        return
+    if values.ndim != 1 or values.dtype.kind != "U":
+        raise UserError(f"{name} is {values.dtype} {values.shape}; expected a string for each of the {count} {what}")
+    if len(values) != count:
+        raise UserError(f"{name} has {len(values)} entries, but there are {count} {what}; expected one each")
+
+
+def _check_finite(responses: np.ndarray, stimulus_id: np.ndarray, name: str) -> None:
+    bad, place = 0, (0, 0)
+    for rows in _blocks(responses):
+        wrong = ~np.isfinite(responses[rows])
+        if not bad and wrong.any():
+            trial, voxel = np.argwhere(wrong)[0]
+            place = (rows.start + int(trial), int(voxel))
+        bad += int(np.count_nonzero(wrong))
+    if bad:
+        trial, voxel = place
+        raise UserError(
+            f"{name}: {bad} of {responses.size} responses are NaN or infinite, the first in trial {trial} "
+            f"(stimulus {stimulus_id[trial]}), voxel {voxel}; mask those voxels or leave out those trials"
+        )
+
+
+def _check_labels(stimulus_id: np.ndarray, label: np.ndarray | None, name: str) -> None:
+    if label is None:
+        return
+    known: dict[str, str] = {}
+    for trial, (stimulus, found) in enumerate(zip(stimulus_id.tolist(), label.tolist(), strict=True)):
+        if known.setdefault(stimulus, found) != found:
+            raise UserError(
+                f"{name}: stimulus {stimulus} has the label '{known[stimulus]}' in one trial and '{found}' in trial "
+                f"{trial}; expected one label a stimulus"
+            )
+
+
+def _check_images(images: np.ndarray | None, image_id: np.ndarray | None, stimulus_id: np.ndarray, name: str) -> None:
+    if images is None and image_id is None:
+        return
+    if images is None or image_id is None:
+        raise UserError(f"{name}: images and image_id come together, and one of them is missing")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        found = f"{images.dtype} {images.shape}"
+        raise UserError(f"{name}: images are {found}; expected uint8, stimuli × channels (1 or 3) × height × width")
+    _check_strings(image_id, f"{name}: image_id", len(images), "images")
+    twice = [identifier for identifier, count in Counter(image_id.tolist()).items() if count > 1]
+    if twice:
+        raise UserError(f"{name}: {len(twice)} image ids occur more than once: {', '.join(twice[:5])}")
+    lacking = sorted(set(stimulus_id.tolist()) - set(image_id.tolist()))
+    if lacking:
+        raise UserError(
+            f"{name}: {len(lacking)} stimuli have no image: {', '.join(lacking[:5])}; "
+            "expected an image for each stimulus (or no images at all)"
+        )

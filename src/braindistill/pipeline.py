@@ -1,0 +1,176 @@
+"""Which stage needs which artifact: the graph of steps behind a verb. The only place that knows the order."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from braindistill import config as schema
+from braindistill.cache import Cache
+from braindistill.cache.fingerprint import fingerprint
+from braindistill.cache.provenance import code_digest
+from braindistill.cache.step import Step
+
+#: meaning of each stage's output: raise the number by hand when it changes, and old artifacts are no longer used
+VERSIONS = {"prepare": 1, "images": 1, "train-teacher": 1, "export": 1, "distill": 1, "predict": 1, "eval": 1}
+#: the verb that a person types to get a stage's artifact
+VERBS = {"images": "prepare", "predict": "eval"}
+#: images.* options that say which images play which role; the others say which images there are
+SPLIT = ("n_train", "n_pool", "n_val", "labels_matched")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named row of the evaluation: its checked config as a function of the seed, and the command-line words behind it."""
+
+    name: str
+    config: Callable[[int], dict[str, Any]]
+    overrides: list[str]
+    own: list[str] = field(default_factory=list)
+
+
+class Planner:
+    """Makes the steps that a checked config stands for; a fingerprint is taken once."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self._known: dict[str, Step] = {}
+
+    def responses(self, config: Mapping[str, Any], words: list[str]) -> Step:
+        return self._step("prepare", {"fmri": config["fmri"]}, {}, words, f"responses of {config['fmri']['name']}")
+
+    def images(self, config: Mapping[str, Any], words: list[str]) -> Step:
+        group = {key: value for key, value in config["images"].items() if key not in SPLIT}
+        inputs = {"responses": self.responses(config, words)}
+        return self._step("images", {"images": group}, inputs, words, f"images of {group['name']}")
+
+    def teacher(self, config: Mapping[str, Any], words: list[str]) -> Step:
+        teacher = config["teacher"]
+        parts: dict[str, Any] = {"teacher": teacher}
+        inputs: dict[str, Step] = {}
+        if teacher["name"] == "cnn" or teacher.get("labels") == "student":
+            parts |= {"images": _split_options(config), "seed": config["seed"]}
+            inputs["images"] = self.images(config, words)
+        if teacher["name"] == "cnn":
+            parts["train"] = config["train"]
+        elif teacher["name"] != "random":
+            parts["train"] = {"threads": config["train"]["threads"]}
+            inputs["responses"] = self.responses(config, words)
+        control = f", {teacher['control']}" if teacher.get("control") else ""
+        title = f"{teacher['name']} teacher{control}, seed {teacher.get('seed', 0)}"
+        return self._step("train-teacher", parts, inputs, words, title)
+
+    def target(self, config: Mapping[str, Any], words: list[str]) -> Step:
+        parts = {
+            "target": config["target"],
+            "images": _split_options(config),
+            "seed": config["seed"],
+            "train": {"threads": config["train"]["threads"]},
+        }
+        inputs = {"images": self.images(config, words)}
+        origin = "a file"
+        if config["target"]["name"] != "file":
+            inputs["teacher"] = self.teacher(config, words)
+            origin = inputs["teacher"].title
+        return self._step("export", parts, inputs, words, f"{config['target']['name']} of {origin}")
+
+    def student(self, config: Mapping[str, Any], words: list[str]) -> Step:
+        parts = {key: config[key] for key in ("student", "method", "train", "seed")} | {
+            "images": _split_options(config)
+        }
+        inputs = {"images": self.images(config, words)}
+        method = config["method"]["name"]
+        if uses_target(config):
+            inputs["target"] = self.target(config, words)
+        what = f"{config['student']['name']} by {method}, seed {config['seed']}"
+        return self._step("distill", parts, inputs, words, what)
+
+    def prediction(self, config: Mapping[str, Any], words: list[str]) -> Step:
+        inputs = {"images": self.images(config, words), "student": self.student(config, words)}
+        parts = {"train": {"threads": config["train"]["threads"]}}
+        return self._step("predict", parts, inputs, words, f"predictions of {inputs['student'].title}")
+
+    def evaluation(
+        self, config: Mapping[str, Any], arms: list[Arm], not_run: Mapping[str, str], words: list[str]
+    ) -> Step:
+        """The table: inputs are named ``prediction/ARM/SEED``, ``target/ARM/SEED`` and ``teacher/ARM/SEED``."""
+        inputs = {"images": self.images(config, words)}
+        described: dict[str, Any] = {}
+        for arm in arms:
+            for seed in seeds_of(config):
+                chosen = arm.config(seed)
+                line = [*arm.overrides, f"seed={seed}"]
+                inputs[f"prediction/{arm.name}/{seed}"] = self.prediction(chosen, line)
+                if uses_target(chosen):
+                    inputs[f"target/{arm.name}/{seed}"] = self.target(chosen, line)
+                    if chosen["target"]["name"] != "file":
+                        inputs[f"teacher/{arm.name}/{seed}"] = self.teacher(chosen, line)
+            first = arm.config(seeds_of(config)[0])
+            described[arm.name] = {
+                key: first[key] for key in ("images", "teacher", "target", "method", "student", "train")
+            }
+            described[arm.name]["overrides"] = arm.own
+        parts = {"eval": {"seeds": seeds_of(config)}, "arms": _without_paths(described), "not_run": dict(not_run)}
+        return self._step(
+            "eval", parts, inputs, words, f"evaluation of {len(arms)} arms × {len(seeds_of(config))} seeds"
+        )
+
+    def _step(self, stage: str, parts: dict[str, Any], inputs: dict[str, Step], words: list[str], title: str) -> Step:
+        identity = json.dumps([stage, parts, {name: step.key for name, step in inputs.items()}], sort_keys=True)
+        if identity in self._known:
+            return self._known[identity]
+        parts = copy.deepcopy(parts)
+        files, paths = {}, {}
+        for group in set(parts) & set(schema.GROUPS) - {"train", "eval", "runtime"}:
+            if "name" not in parts[group]:
+                continue
+            for option, path in schema.path_options(parts, group).items():
+                # what a file holds is keyed, not where it lies
+                del parts[group][option]
+                paths[f"{group}.{option}"] = os.path.abspath(path)
+                files[f"{group}.{option}"] = fingerprint(Path(path), self.cache.root / "fingerprints.json")
+        module = f"braindistill.stages.{stage.replace('-', '_')}"
+        command = f"braindistill {VERBS.get(stage, stage)} {shlex.join(words)}".rstrip()
+        step = Step(stage, VERSIONS[stage], parts, inputs, files, code_digest(module), command, title, paths)
+        self._known[identity] = step
+        return step
+
+
+def uses_target(config: Mapping[str, Any]) -> bool:
+    """Does the arm's method learn from a target? Read from its signature."""
+    return "target_weight" in schema.options("method", config["method"]["name"])
+
+
+def seeds_of(config: Mapping[str, Any]) -> list[int]:
+    """``eval.seeds=10`` → ten seeds from ``seed`` on; a list is taken as it is."""
+    seeds = config["eval"]["seeds"]
+    return [int(config["seed"]) + offset for offset in range(seeds)] if isinstance(seeds, int) else list(seeds)
+
+
+def step_for(verb: str, planner: Planner, config: Mapping[str, Any], words: list[str]) -> list[Step]:
+    """The artifacts that a verb (other than eval) is asked for; the last one is the one it prints."""
+    if verb == "prepare":
+        return [planner.images(config, words), planner.responses(config, words)]
+    single = {"train-teacher": planner.teacher, "export": planner.target, "distill": planner.student}
+    return [single[verb](config, words)]
+
+
+def _split_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: config["images"][key] for key in SPLIT}
+
+
+def _without_paths(described: dict[str, Any]) -> dict[str, Any]:
+    """Where files lie is no part of what an evaluation means."""
+    kept = copy.deepcopy(described)
+    for groups in kept.values():
+        for group in ("images", "teacher", "target"):
+            for option in schema.path_options(groups, group):
+                groups[group].pop(option)
+        groups["overrides"] = [word for word in groups["overrides"] if "path=" not in word]
+    return kept

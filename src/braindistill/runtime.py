@@ -1,0 +1,137 @@
+"""Device, threads, named random generators, logging and progress. Imports torch only inside the functions that need it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+_verbosity = 1
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a run is carried out; nothing here changes a result, so nothing here is part of a key.
+
+    Attributes
+    ----------
+    device : ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1`` …
+    workers : processes that build artifacts side by side; 0 = one a CPU core (one in all with a GPU)
+    cache : folder of artifacts
+    upstream : ``build`` what is missing, or ``require`` it (exit code 3, with the commands that would build it)
+    dry_run : print the plan and stop
+    verbosity : 0 warnings, 1 what is done, 2 every step
+    tensorboard : write TensorBoard events beside ``metrics.jsonl``
+    checkpoint_seconds : a training saves its state at the end of an epoch, at most this often
+    """
+
+    device: str = "auto"
+    workers: int = 0
+    cache: str = "outputs"
+    upstream: Literal["build", "require"] = "build"
+    dry_run: bool = False
+    verbosity: int = 1
+    tensorboard: bool = True
+    checkpoint_seconds: float = 30.0
+
+
+def set_verbosity(level: int) -> None:
+    """0 warnings only, 1 what is done, 2 every step."""
+    global _verbosity
+    _verbosity = level
+
+
+def say(message: str, level: int = 1) -> None:
+    """Print a line of progress to standard error (standard output is kept for results)."""
+    if level <= _verbosity:
+        from tqdm import tqdm
+
+        tqdm.write(message, file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """Print a warning to standard error, whatever the verbosity."""
+    say(f"warning: {message}", level=0)
+
+
+def progress(items: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
+    """A tqdm bar that is silent without a terminal."""
+    from tqdm import tqdm
+
+    quiet = _verbosity < 1 or not sys.stderr.isatty()
+    return tqdm(items, desc=description, total=total, disable=quiet, leave=False)
+
+
+def derive(seed: int, *names: object) -> int:
+    """A 63-bit seed that depends on the run's seed and on what it is for, so that no two uses share a stream."""
+    text = "/".join(map(str, (int(seed), *names)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def numpy_generator(seed: int, *names: object) -> np.random.Generator:
+    """The named numpy generator of a run, e.g. ``numpy_generator(seed, "folds")``."""
+    return np.random.default_rng(derive(seed, *names))
+
+
+def torch_generator(seed: int, *names: object, device: str = "cpu") -> torch.Generator:
+    """The named torch generator of a run."""
+    import torch
+
+    return torch.Generator(device).manual_seed(derive(seed, *names))
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *names: object) -> Iterator[None]:
+    """Run code that only knows torch's global generator (weight initialisation) from a named seed, and put the state back."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, *names))
+        yield
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Limit torch and BLAS to ``count`` threads: results can differ in the last bits between thread counts."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(count):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def resolve_device(name: str) -> str:
+    """``auto`` → ``cuda`` where there is one, else ``cpu``."""
+    import torch
+
+    from braindistill.errors import UserError
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"runtime.device={name}: this machine has no CUDA device that torch can use; take runtime.device=cpu or auto"
+        )
+    return name
+
+
+def find_data(relative: str) -> Path | None:
+    """Look a data file up in ``$BRAINDISTILL_DATA``, ``data/`` and ``../shared/data/``; None where it is nowhere."""
+    folders = [os.environ.get("BRAINDISTILL_DATA"), "data", "../shared/data"]
+    candidates = [Path(folder) / relative for folder in folders if folder]
+    return next((path for path in candidates if path.exists()), None)

@@ -1,0 +1,245 @@
+"""eval: arms × seeds from stored predictions: the table, the claim, and the page that shows them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from braindistill.cache.provenance import versions
+from braindistill.images import ImageSet
+from braindistill.metrics.accuracy import balanced_accuracy
+from braindistill.metrics.calibration import ece, nll
+from braindistill.report.html import write_report
+from braindistill.report.table import write_csv
+from braindistill.runtime import Runtime
+from braindistill.stages.images import open_images
+from braindistill.statistics import claim, compare, crossed_bootstrap, holm, sign_flip_p, two_way_interval
+
+#: what the brain must beat before it is said to have helped; those in the second row where they apply
+REQUIRED = ("label_smoothing", "kd", "features", "shuffled_fmri")
+WHERE_THEY_APPLY = ("labels_matched", "random_matched", "shuffled_within")
+
+
+def plan_arms(
+    *,
+    arms: list[str] = [],  # noqa: B006 (read as config schema, never called)
+    seeds: int | list[int] = 10,
+    definitions: dict[str, list[str]] = {},  # noqa: B006
+) -> None:
+    """The options of ``eval``, read by ``config.py``; `pipeline` expands them.
+
+    Parameters
+    ----------
+    arms : names to run, in table order
+    seeds : how many (from ``seed`` on), or which; every arm is trained with each
+    definitions : name → the overrides that make the arm
+    """
+
+
+def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Runtime) -> None:
+    """Write ``results.json``, ``results.csv`` and ``report.html``."""
+    evaluate(config, inputs, out, {})
+
+
+def evaluate(
+    config: dict[str, Any], inputs: dict[str, Path], out: Path, failed: dict[str, str], command: str = ""
+) -> dict[str, Any]:
+    """Compare the arms whose predictions are among ``inputs``.
+
+    Parameters
+    ----------
+    config : ``eval.seeds``, the ``arms`` as configured and those ``not_run`` with the reason
+    inputs : ``images`` and ``prediction|target|teacher/ARM/SEED`` → folders
+    out : where results and report go
+    failed : arm → why it has no result: the report then says so
+    """
+    seeds = config["eval"]["seeds"]
+    image_set = ImageSet.load(inputs["images"])
+    labels = np.asarray(image_set.test_labels)
+    arms: dict[str, Any] = {}
+    correct: dict[str, np.ndarray] = {}
+    encoder_r: dict[str, list[float]] = {}
+    warnings: list[str] = []
+    for name, described in config["arms"].items():
+        if name in failed:
+            continue
+        predictions = [_read(inputs[f"prediction/{name}/{seed}"]) for seed in seeds]
+        hits = np.stack([rows.argmax(1) == labels for rows in predictions])
+        correct[name] = hits
+        mean = two_way_interval(hits.astype(float))
+        _, split = open_images(inputs["images"], _split_options(described), seeds[0])
+        teacher, marks, extra_labels = _teacher_part(name, described, inputs, seeds, image_set, split, encoder_r)
+        arms[name] = {
+            "n_seeds": len(seeds),
+            "accuracy": {
+                "mean": mean.estimate,
+                "ci_low": mean.low,
+                "ci_high": mean.high,
+                "per_seed": [float(row.mean()) for row in hits],
+            },
+            "balanced_accuracy": _mean([balanced_accuracy(rows, labels) for rows in predictions]),
+            "nll": _mean([nll(rows, labels) for rows in predictions]),
+            "ece": _mean([ece(np.exp(rows), labels) for rows in predictions]),
+            "overrides": described["overrides"],
+            "labels": len(split.labelled) + len(split.val) + extra_labels,
+            "marks": marks,
+            "teacher": teacher,
+            "keys": {
+                kind: [inputs[f"{part}/{name}/{seed}"].name for seed in seeds if f"{part}/{name}/{seed}" in inputs]
+                for kind, part in (("predictions", "prediction"), ("targets", "target"), ("teachers", "teacher"))
+            },
+        }
+        if described["teacher"].get("seed") != seeds[0] and teacher and len(seeds) > 1:
+            warnings.append(
+                f"{name}: one draw of the teacher (teacher.seed) is shared by all seeds; redraw it: teacher.seed=${{seed}}"
+            )
+    claims = _claims(config, arms, correct, {**config["not_run"], **failed})
+    any_arm = next(iter(config["arms"].values()), None)
+    results = {
+        "arms": arms,
+        "comparisons": _comparisons(correct, claims),
+        "claims": claims,
+        "not_run": config["not_run"],
+        "failed": failed,
+        "warnings": warnings + _budget_warnings(arms),
+        "n_seeds": len(seeds),
+        "n_test": len(labels),
+        "n_train": any_arm["images"]["n_train"] if any_arm else None,
+        "n_pool": any_arm["images"]["n_pool"] if any_arm else None,
+        "n_val": any_arm["images"]["n_val"] if any_arm else None,
+        "classes": list(image_set.classes),
+        "chance": float(np.bincount(labels).max() / len(labels)),
+        "encoder_r": encoder_r,
+        "experiment": config.get("experiment", ""),
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False))
+    write_csv(results, out / "results.csv")
+    write_report(results, out / "report.html")
+    return results
+
+
+def is_brain(described: dict[str, Any]) -> bool:
+    """Is this an arm for which the claim can be made?"""
+    teacher = described["teacher"]
+    return (
+        "target_weight" in described["method"]
+        and teacher["name"] in ("brain", "decoder")
+        and not teacher.get("control")
+    )
+
+
+def _claims(
+    config: dict[str, Any], arms: dict[str, Any], correct: dict[str, np.ndarray], missing: dict[str, str]
+) -> list[dict[str, Any]]:
+    found = []
+    for name, described in config["arms"].items():
+        if not is_brain(described):
+            continue
+        required = list(REQUIRED)
+        for control in WHERE_THEY_APPLY:
+            # not applying is no gap; failing is
+            if control in config["arms"]:
+                required.append(control)
+        reasons = {arm: missing.get(arm, "not among eval.arms") for arm in [name, *required] if arm not in correct}
+        found.append(claim(name, correct, required, reasons))
+    return found
+
+
+def _comparisons(correct: dict[str, np.ndarray], claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every arm against the baseline, then each brain arm against every other; Holm over all of them."""
+    pairs = [(name, "baseline") for name in correct if name != "baseline" and "baseline" in correct]
+    brains = [made["arm"] for made in claims if made["arm"] in correct]
+    pairs += [(brain, other) for brain in brains for other in correct if other not in (brain, "baseline")]
+    rows: list[dict[str, Any]] = []
+    for a, b in pairs:
+        difference = correct[a].astype(float) - correct[b].astype(float)
+        interval = compare(correct[a], correct[b])
+        low, high = crossed_bootstrap(difference)
+        rows.append(
+            {
+                "a": a,
+                "b": b,
+                "difference": interval.estimate,
+                "ci_low": interval.low,
+                "ci_high": interval.high,
+                "p": interval.p,
+                "sign_flip_p": sign_flip_p(difference.mean(1)),
+                "bootstrap_low": low,
+                "bootstrap_high": high,
+            }
+        )
+    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_adjusted"] = adjusted
+    return rows
+
+
+def _teacher_part(
+    name: str,
+    described: dict[str, Any],
+    inputs: dict[str, Path],
+    seeds: list[int],
+    image_set: ImageSet,
+    split: Any,
+    encoder_r: dict[str, list[float]],
+) -> tuple[dict[str, Any] | None, list[str], int]:
+    """What stood behind an arm's targets: diagnostics, marks for the table, and labels beyond the student's."""
+    if f"target/{name}/{seeds[0]}" not in inputs:
+        return None, [], 0
+    records = [json.loads((inputs[f"target/{name}/{seed}"] / "target.json").read_text()) for seed in seeds]
+    teacher = described["teacher"]
+    scores, extra = {}, 0
+    folder = inputs.get(f"teacher/{name}/{seeds[0]}")
+    if folder is not None:
+        scores = json.loads((folder / "scores.json").read_text())
+        if (folder / "voxel_r.npy").exists():
+            encoder_r[name] = np.load(folder / "voxel_r.npy").astype(float).tolist()
+    marks = []
+    in_sample = records[0]["sources"].get("in_sample", 0)
+    if in_sample:
+        usual = ", as ordinary KD has it" if teacher["name"] == "cnn" else ""
+        marks.append(f"in-sample targets on {in_sample} labelled images{usual}")
+    if teacher.get("disjoint") is False:
+        marks.append("encoder and decoder share stimuli (teacher.disjoint=false): labels leak around the brain")
+    if described["images"].get("allow_overlap"):
+        marks.append("stimuli among the test images were allowed (images.allow_overlap=true)")
+    if teacher.get("labels") == "all":
+        record = json.loads((folder / "teacher.json").read_text()) if folder else {}
+        known = set(image_set.train_ids[split.labelled].tolist())
+        extra = len(set(record.get("labelled", [])) - known)
+    part = {
+        "accuracy_pool": _mean([record["accuracy_pool"] for record in records]),
+        "accuracy_labelled": _mean([record["accuracy_labelled"] for record in records]),
+        "entropy": _mean([record["entropy"] for record in records]),
+        "temperature": _mean([(record["temperature"] or {}).get("measured") for record in records]),
+        "scores": scores,
+    }
+    return part, marks, extra
+
+
+def _budget_warnings(arms: dict[str, Any]) -> list[str]:
+    counts = {name: arm["labels"] for name, arm in arms.items()}
+    if len(set(counts.values())) < 2:
+        return []
+    fewest = min(counts.values())
+    more = ", ".join(f"{name} {count}" for name, count in counts.items() if count > fewest)
+    return [f"unequal label budgets: {fewest} labels, but {more}; labels_matched is the arm to beat"]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _read(folder: Path) -> np.ndarray:
+    return np.load(folder / "log_probabilities.npy", allow_pickle=False)
+
+
+def _split_options(described: dict[str, Any]) -> dict[str, Any]:
+    return {key: described["images"][key] for key in ("n_train", "n_pool", "n_val", "labels_matched")}

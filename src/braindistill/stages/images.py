@@ -1,0 +1,58 @@
+"""images (part of the verb prepare): the student's pictures, joined by the stimuli where asked, checked for overlap."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from braindistill import config as schema
+from braindistill.errors import UserError
+from braindistill.fmri.responses import Responses
+from braindistill.images import ImageSet, Split, Stimuli, assemble, check_overlap, split
+from braindistill.runtime import Runtime
+
+
+def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Runtime) -> None:
+    """Write an `ImageSet` folder, with ``stimuli.npz`` naming the training images that were shown in the scanner."""
+    options = dict(config["images"])
+    name = options.pop("name")
+    shared = {key: options.pop(key) for key in ("stimuli", "classes", "n_test")}
+    allow_overlap = options.pop("allow_overlap")
+    responses = Responses.load(inputs["responses"])
+    reader = schema.function("images", f"load_{name}")
+    image_set = reader(**{key: _path(reader, key, value) for key, value in options.items()})
+    shown = None
+    if responses.images is not None and responses.image_id is not None:
+        shown = Stimuli(np.asarray(responses.images), responses.image_id, _labels(responses))
+    elif shared["stimuli"]:
+        raise UserError("images.stimuli=true: the fMRI data have no pictures that could join the training images")
+    image_set = assemble(image_set, shown, **shared)
+    image_set.check(f"images={name}")
+    check_overlap(image_set, responses.stimulus_id, responses.images, allow_overlap=allow_overlap)
+    image_set.save(out)
+    np.savez(out / "stimuli.npz", stimulus_id=np.unique(responses.stimulus_id))
+
+
+def open_images(folder: Path, options: dict[str, Any], seed: int) -> tuple[ImageSet, Split]:
+    """The pictures of an ``images`` artifact, and their roles under a seed: what every later stage starts from."""
+    image_set = ImageSet.load(folder)
+    with np.load(folder / "stimuli.npz", allow_pickle=False) as stored:
+        stimuli = stored["stimulus_id"].tolist()
+    return image_set, split(image_set, stimuli, seed, **options)
+
+
+def _labels(responses: Responses) -> np.ndarray:
+    """The label of each picture, '' where the data give none."""
+    assert responses.image_id is not None
+    given = {}
+    if responses.label is not None:
+        given = dict(zip(responses.stimulus_id.tolist(), responses.label.tolist(), strict=True))
+    return np.array([given.get(name, "") for name in responses.image_id.tolist()], str)
+
+
+def _path(reader: Any, key: str, value: Any) -> Any:
+    is_path = "Path" in str(inspect.signature(reader).parameters[key].annotation)
+    return Path(value) if is_path and value is not None else value

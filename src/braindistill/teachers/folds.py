@@ -1,0 +1,107 @@
+"""Who is fitted on what: folds, and the three roles of stimuli inside a fold."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from braindistill.errors import UserError
+from braindistill.fmri.responses import Responses
+from braindistill.runtime import numpy_generator
+
+
+class Folds(NamedTuple):
+    """A partition of trials.
+
+    Attributes
+    ----------
+    scheme : ``stimulus`` or ``run``: what is held out together; ``none``: nothing is
+    of_trial : (trials) fold of each trial
+    number : number of folds
+    """
+
+    scheme: str
+    of_trial: np.ndarray
+    number: int
+
+    def sentence(self) -> str:
+        return "leave-one-run-out" if self.scheme == "run" else f"{self.number} folds by stimulus"
+
+
+def make_folds(responses: Responses, classes: np.ndarray, scheme: str, n_folds: int, seed: int) -> Folds:
+    """Partition trials so that nothing that is scored was fitted on.
+
+    Parameters
+    ----------
+    classes : (stimuli, in the order of first appearance) class index, −1 = unlabelled
+    scheme : ``auto``, ``stimulus`` or ``run``. ``auto`` is by stimulus; by run where each class is a single stimulus,
+        or where there are runs but no pictures.
+    n_folds : folds by stimulus, class-balanced; by run there is one a run. 1 = no cross-fitting: all is in sample
+
+    Raises
+    ------
+    UserError
+        Fewer stimuli than folds; folds by run without runs.
+    """
+    names, of_stimulus = stimuli_of(responses)
+    labelled = classes[classes >= 0]
+    lone = len(labelled) > 0 and np.bincount(labelled)[np.unique(labelled)].max() == 1
+    run = np.array([], str) if responses.run is None else responses.run
+    runs = np.unique(run)
+    no_pictures = responses.images is None and len(runs) > 1
+    if n_folds == 1:
+        return Folds("none", np.zeros(len(of_stimulus), int), 1)
+    if scheme == "run" or (scheme == "auto" and (lone or no_pictures)):
+        if len(runs) < 2:
+            why = "teacher.folds=run" if scheme == "run" else "each class is a single stimulus, so folds must be by run"
+            raise UserError(f"{why}, but the data name {len(runs)} run(s): at least 2 are needed")
+        return Folds("run", np.searchsorted(runs, run), len(runs))
+    if len(names) < n_folds:
+        raise UserError(f"teacher.n_folds={n_folds}: there are only {len(names)} stimuli; take at most that many folds")
+    rng = numpy_generator(seed, "folds")
+    # deal every class in turn, so that each fold gets its share of it
+    order = np.concatenate([rng.permutation(np.flatnonzero(classes == value)) for value in np.unique(classes)])
+    fold_of_stimulus = np.empty(len(names), int)
+    fold_of_stimulus[order] = np.arange(len(names)) % n_folds
+    return Folds("stimulus", fold_of_stimulus[of_stimulus], n_folds)
+
+
+def split_roles(rest: np.ndarray, classes: np.ndarray, seed: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide a fold's remaining stimuli between encoder and decoder, which never share one.
+
+    The rule of disjoint stimuli: fitted on the same ones, their product classifies images without needing a brain.
+    The encoder takes the unlabelled stimuli; where they are less than half, labelled ones join, class by class.
+
+    Parameters
+    ----------
+    rest : indices of the stimuli that are not held out
+    classes : (stimuli) class index, −1 = unlabelled
+
+    Returns
+    -------
+    encoder, decoder : index arrays, disjoint, together ``rest``
+    """
+    rng = numpy_generator(seed, "roles", fold)
+    unlabelled, labelled = rest[classes[rest] < 0], rng.permutation(rest[classes[rest] >= 0])
+    wanted = len(rest) // 2 - len(unlabelled)
+    if wanted > 0:
+        # every class gives the same share: rank stimuli inside their class, take the low ranks
+        rank = np.empty(len(labelled), int)
+        for value in np.unique(classes[labelled]):
+            members = np.flatnonzero(classes[labelled] == value)
+            rank[members] = np.arange(len(members))
+        chosen = np.argsort(rank, kind="stable")[:wanted]
+        moved = np.zeros(len(labelled), bool)
+        moved[chosen] = True
+        return np.sort(np.concatenate([unlabelled, labelled[moved]])), np.sort(labelled[~moved])
+    return np.sort(unlabelled), np.sort(labelled)
+
+
+def stimuli_of(responses: Responses) -> tuple[np.ndarray, np.ndarray]:
+    """Stimulus names in order of first appearance, and each trial's index into them."""
+    names, first, inverse = np.unique(responses.stimulus_id, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    position = np.empty(len(order), int)
+    position[order] = np.arange(len(order))
+    return names[order], position[inverse]
