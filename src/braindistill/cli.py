@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +68,14 @@ _EXAMPLES = (
     ("braindistill eval experiment=digits69", "real fMRI: does this brain help at equal labels?"),
     ("braindistill train-teacher fmri=arrays fmri.path=FILE.npz teacher=encoder", "your own data"),
 )
-#: flags of Hydra that take no value after a space; all others do
-_BARE_FLAGS = {"-m", "--multirun", "--resolve", "--version", "--hydra-help", "-r", "--run"}
-_failures: list[int] = []
+#: Hydra's flags: None where a value follows, else the values that may follow
+_FLAGS: dict[str, tuple[str, ...] | None] = {
+    **dict.fromkeys(("--multirun", "-m", "--run", "-r", "--resolve", "--hydra-help"), ()),
+    **dict.fromkeys(("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
+    **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
+    **dict.fromkeys(("--config-dir", "-cd", "--package", "-p")),
+}
+_CACHE_FLAGS: dict[str, tuple[str, ...] | None] = {"--older-than": None, "--dry-run": ()}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -78,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if verb in ("", "-h", "--help"):
             print(overview())
-        elif verb == "--version":
+        elif "--version" in words:
             from braindistill import __version__
 
             print(f"braindistill {__version__}")
@@ -90,10 +97,13 @@ def main(arguments: list[str] | None = None) -> None:
             print(verb_help(verb))
         else:
             _hand_over(verb, words[1:])
+        sys.stdout.flush()
     except UserError as error:
         print(f"braindistill: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader (head, less) has gone; what is still to be flushed goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -138,73 +148,88 @@ def verb_help(verb: str) -> str:
 
 def _hand_over(verb: str, words: list[str]) -> None:
     """Trim the command line and let ``hydra.main`` have the rest."""
-    action: list[str] = []
-    if verb == "cache":
-        action, words = _cache_action(words)
-    flags, overrides, extra = _sort_out(words)
-    from braindistill.compose import prepare_words
+    flags, overrides = _sort_out(words, _FLAGS | (_CACHE_FLAGS if verb == "cache" else {}))
+    action = [word for word in overrides if "=" not in word] if verb == "cache" else []
+    action += [part for flag, value in flags if flag in _CACHE_FLAGS for part in (flag, value) if part]
+    for_hydra = [part for flag, value in flags if flag not in _CACHE_FLAGS for part in (flag, value) if part]
+    extra = next((Path(value) for flag, value in flags if flag in ("--config-dir", "-cd")), None)
+    if extra and not extra.is_dir():
+        raise UserError(f"--config-dir {extra}: no such folder")
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    prepared = prepare_words(overrides, extra)
-    import hydra
+    from braindistill.compose import explain, prepare_words
 
-    from braindistill.config import find_configs
+    prepared = prepare_words([word for word in overrides if word not in action], extra)
+    codes: list[int] = []  # one a job of a sweep
 
     def task(composed: Any) -> None:
         from braindistill.tasks import perform
 
-        _failures.append(perform(verb, action, composed, prepared))
+        codes.append(1)
+        codes[-1] = perform(verb, action, composed)
 
-    sys.argv = [sys.argv[0], *flags, *prepared]
-    hydra.main(version_base="1.3", config_path=str(find_configs()), config_name="config")(task)()
-    if any(_failures):
-        sys.exit(max(_failures))
-
-
-def _sort_out(words: list[str]) -> tuple[list[str], list[str], Path | None]:
-    """Divide words into Hydra's flags (with their values) and overrides; also find ``--config-dir``."""
-    flags, overrides, extra = [], [], None
-    rest = iter(words)
-    for word in rest:
-        if not word.startswith("-"):
-            overrides.append(word)
-            continue
-        flags.append(word)
-        if word in _BARE_FLAGS or "=" in word:
-            value = word.partition("=")[2]
-        elif word == "--info":
-            value = ""
-        else:
-            value = next(rest, "")
-            flags.append(value)
-        if word.split("=")[0] in ("--config-dir", "-cd"):
-            extra = Path(value)
-            if not extra.is_dir():
-                raise UserError(f"--config-dir {value}: no such folder")
-    return flags, overrides, extra
+    try:
+        _run_hydra(task, [*for_hydra, *prepared])
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        if codes:  # not about the config
+            raise
+        raise UserError(explain(error)) from error
+    if any(codes):
+        sys.exit(max(codes))
 
 
-def _cache_action(words: list[str]) -> tuple[list[str], list[str]]:
-    action = [word for word in words if "=" not in word]
-    known = ("ls", "show", "verify", "gc")
-    if not action or action[0] not in known:
-        found = action[0] if action else ""
-        raise UserError(f"cache {found}: expected one of ls, show KEY, verify, gc; {nearest(found, known)}")
-    return action, [word for word in words if "=" in word]
-
-
-def _complete(words: list[str]) -> None:
-    """Shell completion: verbs are ours; behind a verb Hydra completes, and must not see the verb."""
-    line = os.environ.get("COMP_LINE", "")
-    typed = line.split(" ")
-    if len(words) > 1 and words[1].startswith("query=") and len(typed) < 3:
-        print(" ".join(verb for verb in VERBS if verb.startswith(typed[-1] if len(typed) == 2 else "")))
-        return
-    if line and len(typed) > 2 and typed[1] in VERBS:
-        os.environ["COMP_LINE"] = " ".join([typed[0], *typed[2:]])
-        os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+def _run_hydra(task: Callable[[Any], None], words: list[str]) -> None:
     import hydra
 
     from braindistill.config import find_configs
 
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through: the one line about them is ours
     sys.argv = [sys.argv[0], *words]
-    hydra.main(version_base="1.3", config_path=str(find_configs()), config_name="config")(lambda composed: None)()
+    hydra.main(version_base="1.3", config_path=str(find_configs()), config_name="config")(task)()
+
+
+def _sort_out(words: list[str], known: dict[str, tuple[str, ...] | None]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Divide words into flags, each with its value or '', and the others."""
+    flags, others = [], []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            others.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        if flag not in known:
+            raise UserError(f"no flag {flag}; {nearest(flag, [*known, '--help', '--version'])}")
+        allowed = known[flag]
+        if not equals and rest and ("=" not in rest[0] if allowed is None else rest[0] in allowed):
+            value = rest.pop(0)
+        elif not equals and flag in ("--info", "-i"):
+            value = "all"  # or Hydra's parser would take the first override for it
+        if (value == "") != (allowed == ()) or value not in (allowed or [value]):
+            expected = "a value" if allowed is None else " or ".join(allowed) or "no value"
+            raise UserError(f"{flag}={value}: expected {expected}")
+        flags.append((flag, value))
+    return flags, others
+
+
+def _complete(words: list[str]) -> None:
+    """Shell completion: verbs are ours; behind a verb Hydra completes, and must not see the verb."""
+    if not words[1:] or not words[1].startswith("query="):
+        return _run_hydra(lambda composed: None, words)
+    line = os.environ.get("COMP_LINE", "")
+    typed = line[: int(os.environ.get("COMP_POINT") or len(line))].split(" ")
+    offered: Sequence[str] = ()
+    if len(typed) < 3:
+        offered = list(VERBS)
+    elif typed[1] == "cache":
+        from braindistill.inspection import ACTIONS
+
+        offered = list(ACTIONS) if len(typed) == 3 else ()
+    else:
+        os.environ["COMP_LINE"] = " ".join([typed[0], *typed[2:]])
+        with contextlib.suppress(Exception):  # on a line that makes no sense there is nothing to offer
+            return _run_hydra(lambda composed: None, words)
+    print(" ".join(word for word in offered if word.startswith(typed[-1])))
+    return None

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from braindistill import config as schema
 from braindistill.errors import UserError, nearest
-from braindistill.pipeline import Arm
+from braindistill.pipeline import SPLIT, Arm
+from braindistill.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 #: groups in which an arm or an experiment may leave options behind that its chosen member doesn't have
 _LENIENT = frozenset({"teacher", "target", "method", "student", "images", "fmri"})
-_ASSIGNMENT = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[A-Za-z_][\w./@-]*)=(?P<value>.*)$", re.DOTALL)
 
 
 def prepare_words(words: Sequence[str], extra: Path | None = None) -> list[str]:
@@ -27,41 +30,30 @@ def prepare_words(words: Sequence[str], extra: Path | None = None) -> list[str]:
     UserError
         A group's option that doesn't exist, a word that is no override.
     """
-    prepared = []
-    chosen = set()
-    for word in words:
-        match = _ASSIGNMENT.match(word)
-        if not match and not word.startswith("~"):
-            raise UserError(
-                f"{word!r} is not an override; expected group=option or key=value, e.g. teacher=brain or seed=3"
-            )
-        if not match or match["key"].startswith("hydra"):
-            prepared.append(word)
-            continue
-        key, value = match["key"], match["value"]
-        if key in (*schema.GROUPS, "experiment") and key not in ("eval", "runtime") and not value.startswith("{"):
-            known = schema.choices(key, extra)
-            for option in value.split(","):
-                if option not in known and option != "null":
-                    raise UserError(f"{key}={option}: no such option; {nearest(option, known)}")
-            chosen.add(key)
-            prepared.append(word)
-        elif match["prefix"] or key in schema.GROUPS:
-            prepared.append(word)
-        else:  # unknown keys come through, so that the answer is ours: it names the nearest
-            prepared.append(f"++{word}")
-    if not chosen & {"experiment", "fmri"}:
+    overrides = [_parse(_quote_arm(word)) for word in words]
+    _plug_in(overrides)
+    prepared = [_prepare(override, extra) for override in overrides]
+    if not {override.key_or_group for override in overrides} & {"experiment", "fmri"}:
         prepared.append("experiment=demo")
-    _parse(prepared)
     return prepared
 
 
-def plain_words(words: Sequence[str]) -> list[str]:
+def plain_words(words: Iterable[str]) -> list[str]:
     """The words as a person would type them."""
     return [word.removeprefix("++") for word in words]
 
 
-def checked(composed: Any, seed: int | None = None, lenient: bool = True) -> dict[str, Any]:
+def explain(error: Exception) -> str:
+    """What Hydra or OmegaConf found wrong, in one line."""
+    said = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
+    lines = dict.fromkeys(line.strip() for text in said for line in text.splitlines())
+    kept = [
+        line for line in lines if line and not line.startswith(("object_type", "full_key: hydra", "reference_type"))
+    ]
+    return "; ".join(kept) or type(error).__name__
+
+
+def checked(composed: Any, seed: int | None = None) -> dict[str, Any]:
     """Resolve a composed config under a seed and check it against the signatures."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -75,67 +67,160 @@ def checked(composed: Any, seed: int | None = None, lenient: bool = True) -> dic
     try:
         resolved = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
-        raise UserError(f"config: {str(error).splitlines()[0]}") from error
+        raise UserError(f"config: {explain(error)}") from error
     assert isinstance(resolved, dict)
-    return schema.check({str(key): value for key, value in resolved.items()}, _LENIENT if lenient else frozenset())
+    return schema.check({str(key): value for key, value in resolved.items()}, _LENIENT)
 
 
-def check_own_words(words: Sequence[str], composed: Any) -> None:
-    """Options that the user typed must exist in the member that is chosen, or, for eval, in one that an arm may choose."""
-    for word in plain_words(words):
-        match = _ASSIGNMENT.match(word)
-        if not match or "." not in match["key"] or match["key"].startswith(("hydra", "eval.definitions")):
+def check_own_words(words: Sequence[str], *chosen: dict[str, Any]) -> None:
+    """Options that a person typed must exist in the member that is chosen, here or in one of the arms.
+
+    An experiment's YAML is treated more kindly (`checked`): it may set options that only some arms have.
+    """
+    for word in words:
+        override = _parse(word)
+        group, _, option = str(override.key_or_group).partition(".")
+        if not option or group not in schema.GROUPS:
             continue
-        group, option = match["key"].split(".", 1)
-        if group not in schema.GROUPS:
-            raise UserError(f"unknown key '{match['key']}'; {nearest(group, schema.GROUPS)}")
-        name = str(composed[group].get("name", group))
-        known = schema.options(group, name)
-        if option.split(".")[0] not in known and option != "name":
-            whose = f"{group}={name}" if "name" in composed[group] else group
+        names = list(dict.fromkeys(config[group].get("name", group) for config in chosen))
+        known = {key for name in names for key in schema.options(group, name)}
+        if option.split(".")[0] not in {*known, "name"}:
+            whose = group if group in schema.SINGLE else f"{group}={' and '.join(names)}"
             raise UserError(f"{group}.{option}: {whose} has no such option; {nearest(option, known)}")
 
 
-def make_arms(words: list[str], base: dict[str, Any], compose: Callable[[list[str]], Any]) -> list[Arm]:
+def check_plugins(words: Sequence[str], composed: Any) -> None:
+    """Load the plugins of the command line, and refuse those of a YAML file, which should run no code."""
+    if _listed(composed.get("plugins")) != _plug_in([_parse(word) for word in words]):
+        raise UserError("plugins is set in a YAML file; they are taken from the command line only: plugins=[…]")
+
+
+def make_arms(
+    words: list[str], base: dict[str, Any], compose: Callable[[list[str]], Any], extra: Path | None = None
+) -> list[Arm]:
     """Expand ``eval.arms``: each name's overrides on top of the command line.
 
     Raises
     ------
     UserError
-        An arm that nobody defined.
+        An arm that nobody defined or that is named twice, or whose overrides don't fit.
     """
-    definitions = base["eval"]["definitions"]
+    definitions, names = base["eval"]["definitions"], base["eval"]["arms"]
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"eval.arms={names}: name at least one arm, and each only once")
     arms = []
-    for name in base["eval"]["arms"]:
+    for name in names:
         if name not in definitions:
-            raise UserError(
-                f"eval.arms: no arm is called {name!r}; {nearest(name, definitions)} (add it: +eval.definitions.{name}=[…])"
-            )
-        own = [str(word) for word in definitions[name]]
-        taken = {word.split("=")[0] for word in own}
-        merged = [word for word in words if word.removeprefix("++").split("=")[0] not in taken] + prepare_arm(own)
-        composed = compose(merged)
-
-        @functools.cache
-        def config(seed: int, composed: Any = composed) -> dict[str, Any]:
-            return checked(composed, seed)
-
-        kept = [word for word in plain_words(merged) if not word.startswith(("eval.", "runtime.", "seed="))]
-        arms.append(Arm(name, config, kept, own))
+            known = nearest(name, definitions)
+            raise UserError(f"eval.arms: no arm is called {name!r}; {known} (add it: +eval.definitions.{name}=[…])")
+        try:
+            own = [_prepare(_parse(word), extra) for word in definitions[name]]
+            taken = {_key(word) for word in own}
+            shared = [key for key in taken if key.split(".")[0] in ("seed", "eval", "runtime", "plugins")]
+            if shared:
+                raise UserError(f"{shared[0]} is the same for all arms; give it on the command line")
+            merged = [word for word in words if _key(word) not in taken] + own
+            arm = _make_arm(name, definitions[name], merged, compose)
+            check_own_words(own, arm.config(base["seed"]))
+            _check_test_images(arm.config(base["seed"])["images"], base["images"])
+        except UserError as error:
+            raise UserError(f"arm {name}: {error}") from error
+        arms.append(arm)
     return arms
 
 
-def prepare_arm(own: list[str]) -> list[str]:
-    return [word for word in prepare_words(own) if word != "experiment=demo" or word in own]
+def _check_test_images(images: dict[str, Any], of_others: dict[str, Any]) -> None:
+    """Every arm is scored on the same test images, which only the options of training images leave as they are."""
+    for option in {*images, *of_others} - {*SPLIT, "stimuli", "allow_overlap"}:
+        if images.get(option) != of_others.get(option):
+            raise UserError(f"images.{option} would give it other test images than the other arms have")
 
 
-def _parse(words: Sequence[str]) -> None:
+def _make_arm(name: str, own: list[str], words: list[str], compose: Callable[[list[str]], Any]) -> Arm:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        composed = compose(words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
+
+    @functools.cache
+    def config(seed: int) -> dict[str, Any]:
+        return checked(composed, seed)
+
+    kept = [word for word in plain_words(words) if not word.lstrip("+~").startswith(("eval.", "runtime.", "seed="))]
+    return Arm(name, config, kept, own)
+
+
+def _prepare(override: Override, extra: Path | None = None) -> str:
+    from hydra.core.override_parser.types import Glob
+
+    word, key, value = str(override.input_line), str(override.key_or_group), override.value()
+    if key in {*schema.GROUPS, "experiment"}:
+        if not override.is_delete() and not isinstance(value, Glob):
+            known = schema.choices(key, extra)
+            for option in override.sweep_string_iterator() if override.is_sweep_override() else [value]:
+                if option not in known and (key, option) != ("experiment", None):
+                    raise UserError(f"{key}={option}: no such option; {nearest(str(option), known)}")
+        return word
+    root = key.replace("/", ".").split(".")[0]
+    if root not in (*schema.GROUPS, "seed", "plugins", "hydra"):
+        raise UserError(f"unknown key '{key}'; {nearest(root, [*schema.GROUPS, 'experiment', 'seed', 'plugins'])}")
+    if word[0] in "+~" or root == "hydra":
+        return word
+    return f"++{word}"  # unknown options come through, so that the answer is ours: it names the nearest
+
+
+def _plug_in(overrides: Sequence[Override]) -> list[str]:
+    """Load the modules of ``plugins=[…]``, and give members that have no YAML their place in Hydra's tree."""
+    from hydra.core.config_store import ConfigStore
+
+    given = [override for override in overrides if override.key_or_group == "plugins"]
+    if any(override.is_sweep_override() for override in given):
+        raise UserError(f"{given[-1].input_line}: several modules need brackets: plugins=[first,second]")
+    modules = _listed(given[-1].value()) if given else []
+    load_plugins(modules)
+    for group in schema.GROUPS:
+        for name in schema.plugged(group):
+            defaults = {key: option.default for key, option in schema.options(group, name).items()}
+            node = {key: "???" if value is schema.REQUIRED else value for key, value in defaults.items()}
+            seed = {"seed": "${seed}"} if group == "teacher" and "seed" in node else {}  # redrawn for every seed
+            ConfigStore.instance().store(name, {"name": name} | node | seed, group)
+    return modules
+
+
+def _quote_arm(word: str) -> str:
+    """``+eval.definitions.NAME=[teacher=cnn,seed=1]``: Hydra's grammar wants each of the overrides in quotes."""
+    match = re.fullmatch(r"(\+{0,2}eval\.definitions\.[^=]+)=\[([^'\"]*)\]", word)
+    if not match:
+        return word
+    overrides = re.split(r",(?![^\[]*\])", match[2])
+    quoted = ",".join(f"'{override.strip()}'" for override in overrides if override.strip())
+    return f"{match[1]}=[{quoted}]"
+
+
+@functools.cache
+def _parse(word: str) -> Override:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser = OverridesParser.create()
-    for word in words:
-        try:
-            parser.parse_override(word)
-        except HydraException as error:
-            raise UserError(f"{word.removeprefix('++')!r} can't be parsed: {str(error).splitlines()[0]}") from error
+    if "=" not in word and not word.startswith("~"):
+        raise UserError(
+            f"{word!r} is not an override; expected group=option or key=value, e.g. teacher=brain or seed=3"
+        )
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{word!r} can't be parsed ({reason}); put odd characters in quotes: 'key=\"value\"'"
+        ) from error
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(name) for name in ([value] if isinstance(value, str) else value or [])]
+
+
+def _key(word: str) -> str:
+    return str(_parse(word).key_or_group)

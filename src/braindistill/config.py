@@ -7,11 +7,9 @@ comment. Signatures are read from the source's syntax tree, so that a typing err
 from __future__ import annotations
 
 import ast
-import importlib.util
-import inspect
-import sys
-import textwrap
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +30,8 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "eval": ("stages.eval", "plan_arms", ()),
     "runtime": ("runtime", "Runtime", ()),
 }
-#: packages whose functions a plugin may add to, and the plugins' functions by (package, name)
-PLUGINS: dict[tuple[str, str], Callable[..., Any]] = {}
+#: groups that have one member, which needs no name
+SINGLE = ("train", "eval", "runtime")
 REQUIRED = object()
 _PACKAGE = Path(__file__).parent
 
@@ -47,7 +45,7 @@ class Option:
 
     @property
     def is_path(self) -> bool:
-        return any(isinstance(node, ast.Name) and node.id == "Path" for node in ast.walk(self.annotation))
+        return bool(re.search(r"\bPath\b", ast.unparse(self.annotation)))
 
 
 def find_configs() -> Path:
@@ -61,9 +59,21 @@ def find_configs() -> Path:
 
 
 def choices(group: str, extra: Path | None = None) -> list[str]:
-    """Names of a group's options, from its YAML files (and those of ``--config-dir``)."""
+    """Names of a group's members, from its YAML files (and those of ``--config-dir``) and from plugins."""
     folders = [find_configs() / group, *([extra / group] if extra else [])]
-    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    files = {file.stem for folder in folders for file in folder.glob("*.yaml")}
+    return sorted(files | plugged(group).keys()) if group in GROUPS else sorted(files)
+
+
+def plugged(group: str) -> dict[str, str]:
+    """The members that users' modules add to a group: name → module."""
+    package, pattern, _ = GROUPS[group]
+    prefix, _, suffix = pattern.partition("{}")
+    return {
+        function.removeprefix(prefix).removesuffix(suffix): module
+        for function, (module, _) in definitions(_PACKAGE / package).items()
+        if not module.startswith(".")
+    }
 
 
 def options(group: str, name: str) -> dict[str, Option]:
@@ -111,62 +121,50 @@ def check(config: Mapping[str, Any], lenient: frozenset[str] = frozenset()) -> d
             raise UserError(f"unknown key '{key}'; {nearest(key, known)}")
     checked: dict[str, Any] = {
         "seed": coerce(config.get("seed", 0), ast.parse("int", mode="eval").body, "seed"),
-        "plugins": list(config.get("plugins") or []),
+        "plugins": config.get("plugins") or [],
     }
-    for group in GROUPS:
-        given = dict(config.get(group) or {})
-        name = str(given.pop("name", group))
-        schema = options(group, name)
-        checked[group] = {"name": name} if group not in ("train", "eval", "runtime") else {}
-        for key in list(given):
-            if key not in schema:
-                if group in lenient and any(key in options(group, other) for other in _members(group)):
-                    del given[key]
-                    continue
-                whose = f"{group}={name}" if group not in ("train", "eval", "runtime") else group
+    return checked | {group: _check_group(group, config.get(group), group in lenient) for group in GROUPS}
+
+
+def _check_group(group: str, given: Any, lenient: bool) -> dict[str, Any]:
+    if not isinstance(given, Mapping | None):
+        raise UserError(f"{group}={given!r}: expected the options of {group}, as in {group}.KEY=VALUE")
+    given = dict(given or {})
+    name = str(given.pop("name", group))
+    if name == group and group not in SINGLE:
+        raise UserError(f"{group}: which one? its YAML says no name; {nearest('', choices(group))}")
+    whose = group if group in SINGLE else f"{group}={name}"
+    schema = options(group, name)
+    for key in list(given):
+        if key not in schema:
+            if not (lenient and any(key in options(group, other) for other in _members(group))):
                 raise UserError(f"{group}.{key}: {whose} has no such option; {nearest(key, schema)}")
-        for key, option in schema.items():
-            value = given.get(key, option.default)
-            if value is REQUIRED or value == "???":
-                raise UserError(f"{group}.{key} is required by {group}={name}: add {group}.{key}=… to the command")
-            checked[group][key] = coerce(value, option.annotation, f"{group}.{key}")
+            del given[key]
+    checked: dict[str, Any] = {} if group in SINGLE else {"name": name}
+    for key, option in schema.items():
+        value = given.get(key, option.default)
+        if value is REQUIRED or value == "???":
+            raise UserError(f"{group}.{key} is required by {whose}: add {group}.{key}=… to the command")
+        value = coerce(value, option.annotation, f"{group}.{key}")
+        checked[key] = _locate(value, f"{group}.{key}") if option.is_path and value is not None else value
     return checked
 
 
 def coerce(value: Any, annotation: ast.expr, where: str) -> Any:
-    """Bring a YAML value to an option's declared type, without losing anything: ``1`` is a float, ``1.5`` is no int."""
-    for branch in _branches(annotation):
-        ok, result = _fit(value, branch)
-        if ok:
-            return _locate(result, where) if isinstance(branch, ast.Name) and branch.id == "Path" else result
-    raise UserError(
-        f"{where}={value!r}: expected {ast.unparse(annotation)}, found {type(value).__name__}{_allowed(value, annotation)}"
-    )
+    """Bring a YAML value to an option's declared type, without losing anything: ``1`` is a float, ``1.5`` is no int.
 
-
-def load_plugins(modules: list[str]) -> None:
-    """Import a user's modules: their public functions named like ours (``my_loss``, ``load_mydata``) join the groups."""
-    for name in modules:
-        sys.path.insert(0, str(Path.cwd()))
-        try:
-            module = importlib.import_module(name)
-        except ImportError as error:
-            raise UserError(f"plugins=[{name}]: can't be imported: {error}") from error
-        finally:
-            sys.path.pop(0)
-        for group, (package, pattern, _) in GROUPS.items():
-            prefix, suffix = pattern.split("{}") if "{}" in pattern else (pattern, "")
-            for attribute, value in vars(module).items():
-                own = inspect.isfunction(value) and value.__module__ == module.__name__
-                if own and "{}" in pattern and attribute.startswith(prefix) and attribute.endswith(suffix):
-                    if group == "student" and getattr(value, "plugs_into", group) != group:
-                        continue
-                    PLUGINS[package, attribute] = value
-
-
-def function(package: str, name: str) -> Callable[..., Any]:
-    """The function behind an option: a plugin's, or the package's own (imported now)."""
-    return PLUGINS.get((package, name)) or getattr(importlib.import_module(f"braindistill.{package}"), name)
+    Raises
+    ------
+    UserError
+        The value has another type, is not finite, or is not among the allowed words.
+    """
+    fits, result = _fit_any(value, annotation)
+    if not fits:
+        expected = ast.unparse(annotation)
+        raise UserError(
+            f"{where}={value!r}: expected {expected}, found {type(value).__name__}{_allowed(value, annotation)}"
+        )
+    return result
 
 
 def path_options(config: Mapping[str, Any], group: str) -> dict[str, str]:
@@ -187,16 +185,13 @@ def _exists(group: str, name: str) -> bool:
 
 
 def _node(package: str, function: str, where: str) -> ast.stmt:
-    if (package, function) in PLUGINS:
-        return ast.parse(textwrap.dedent(inspect.getsource(PLUGINS[package, function]))).body[0]
     file = _PACKAGE / (package.replace(".", "/") + ".py")
     if file.exists():
-        found = {node.name: node for node in syntax(file).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-        return found[function]
+        return next(node for node in syntax(file).body if getattr(node, "name", "") == function)
     known = definitions(_PACKAGE / package)
     if function not in known:
-        group = where.split("=")[0]
-        raise UserError(f"{where}: no such option; {nearest(where.split('=')[1], choices(group))}")
+        group, name = where.split("=")
+        raise UserError(f"{where}: no such option; {nearest(name, choices(group))}")
     return known[function][1]
 
 
@@ -207,26 +202,29 @@ def _parameters(package: str, function: str) -> list[str]:
 
 def _signature(package: str, function: str, where: str) -> dict[str, Option]:
     node = _node(package, function, where)
+    pairs: list[tuple[str, ast.expr | None, ast.expr | None]]
     if isinstance(node, ast.ClassDef):  # a dataclass: its fields
-        return {
-            field.target.id: Option(field.annotation, _literal(field.value))
-            for field in node.body
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        }
-    assert isinstance(node, ast.FunctionDef)
-    pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-    return {
-        argument.arg: Option(argument.annotation, _literal(default))
-        for argument, default in pairs
-        if argument.annotation
-    }
+        fields = [field for field in node.body if isinstance(field, ast.AnnAssign)]
+        pairs = [(ast.unparse(field.target), field.annotation, field.value) for field in fields]
+    else:
+        assert isinstance(node, ast.FunctionDef)
+        given = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+        pairs = [(argument.arg, argument.annotation, default) for argument, default in given]
+    return {name: _option(f"{where}: {function}(… {name} …)", hint, default) for name, hint, default in pairs}
 
 
-def _literal(node: ast.expr | None) -> Any:
-    if node is None:
-        return REQUIRED
-    value = ast.literal_eval(node)
-    return list(value) if isinstance(value, tuple) else value
+def _option(where: str, annotation: ast.expr | None, default: ast.expr | None) -> Option:
+    try:
+        if annotation is None:
+            raise ValueError
+        _fit_any(None, annotation)
+        value = REQUIRED if default is None else ast.literal_eval(default)
+    except ValueError:
+        raise UserError(
+            f"{where}: an option needs a type out of int, float, bool, str, Path, Literal, list[…] and None, "
+            "and a default that is written out"
+        ) from None
+    return Option(annotation, list(value) if isinstance(value, tuple) else value)
 
 
 def _branches(annotation: ast.expr) -> list[ast.expr]:
@@ -237,25 +235,12 @@ def _branches(annotation: ast.expr) -> list[ast.expr]:
 
 def _fit(value: Any, branch: ast.expr) -> tuple[bool, Any]:
     """Does a value fit one branch of a union? → (fits, value in that type)."""
-    if isinstance(branch, ast.Constant) and branch.value is None:
-        return value is None, None
     if isinstance(branch, ast.Subscript):
-        container = ast.unparse(branch.value)
-        if container == "Literal":
-            allowed = ast.literal_eval(branch.slice)
-            allowed = allowed if isinstance(allowed, tuple) else (allowed,)
-            return value in allowed, value
-        if container == "list":
-            if not isinstance(value, list | tuple):
-                return False, None
-            pairs = [
-                next((fit for b in _branches(branch.slice) if (fit := _fit(item, b))[0]), (False, None))
-                for item in value
-            ]
-            return all(ok for ok, _ in pairs), [item for _, item in pairs]
-        return isinstance(value, Mapping), value  # dict[...]
-    kind = ast.unparse(branch)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+        return _fit_container(value, ast.unparse(branch.value).rpartition(".")[2], branch.slice)
+    kind = ast.unparse(branch).rpartition(".")[2]
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # and no NaN
+    if kind == "None":
+        return value is None, None
     if kind == "bool":
         return isinstance(value, bool), value
     if kind == "int":
@@ -266,8 +251,28 @@ def _fit(value: Any, branch: ast.expr) -> tuple[bool, Any]:
     if kind == "str":  # classes=[6,9] and roi=1 are names, too
         return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)), str(value)
     if kind == "Path":
-        return isinstance(value, str | Path), str(value)
-    raise TypeError(f"config option annotated {kind}: not a type that config.py knows")
+        return isinstance(value, str | Path), os.path.expanduser(str(value))
+    raise ValueError(f"{kind} is not a type of options")
+
+
+def _fit_container(value: Any, kind: str, inner: ast.expr) -> tuple[bool, Any]:
+    if kind == "Literal":
+        allowed = ast.literal_eval(inner)
+        return value in (allowed if isinstance(allowed, tuple) else (allowed,)), value
+    if kind not in ("list", "dict"):
+        raise ValueError(f"{kind} is not a type of options")
+    of_item = inner.elts[1] if isinstance(inner, ast.Tuple) else inner
+    _fit_any(None, of_item)
+    if not isinstance(value, Mapping if kind == "dict" else list | tuple):
+        return False, None
+    fits = [_fit_any(item, of_item) for item in (value.values() if isinstance(value, Mapping) else value)]
+    items = [item for _, item in fits]
+    return all(ok for ok, _ in fits), dict(zip(value, items, strict=True)) if kind == "dict" else items
+
+
+def _fit_any(value: Any, annotation: ast.expr) -> tuple[bool, Any]:
+    fits = [_fit(value, branch) for branch in _branches(annotation)]
+    return next((fit for fit in fits if fit[0]), (False, None))
 
 
 def _locate(path: str, where: str) -> str:
@@ -289,6 +294,6 @@ def _allowed(value: Any, annotation: ast.expr) -> str:
         word
         for branch in _branches(annotation)
         if isinstance(branch, ast.Subscript) and ast.unparse(branch.value) == "Literal"
-        for word in (lambda v: v if isinstance(v, tuple) else (v,))(ast.literal_eval(branch.slice))
+        for word in ast.literal_eval(f"[{ast.unparse(branch.slice).strip('()')}]")
     ]
     return f"; {nearest(str(value), words)}" if words else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import os
+import signal
 import threading
 import traceback
 from collections import Counter
@@ -18,14 +20,25 @@ from typing import Any
 from braindistill.cache import Cache
 from braindistill.cache.step import Step
 from braindistill.errors import UserError
+from braindistill.exports import plugged_modules
+from braindistill.plugins import load_plugins
 from braindistill.runtime import Runtime, progress, resolve_device, say, set_verbosity, threads, warn
 
 #: starting worker processes costs seconds: below this many steps, work in this one
 _WORTH_WORKERS = 8
 
 
+_NOT_BUILT = "not built: "
+#: what a full disk, a lost mount or a missing permission raises: no bug of ours, and no traceback helps
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ESTALE}
+
+
 class Missing(Exception):
-    """``runtime.upstream=require``: artifacts that would have to be built first, with the commands that build them."""
+    """``runtime.upstream=require``: artifacts that would have to be built first, by ``commands`` in this order."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        super().__init__(f"{len(steps)} upstream artifacts are missing (runtime.upstream=require); build them with:")
+        self.commands = list(dict.fromkeys(step.command for step in steps))
 
 
 def missing_steps(cache: Cache, targets: list[Step]) -> tuple[list[Step], list[Step]]:
@@ -67,11 +80,7 @@ def ensure(cache: Cache, targets: list[Step], runtime: Runtime) -> dict[str, str
     own = {step.key for step in targets}
     required = [step for step in to_build if step.key not in own]
     if runtime.upstream == "require" and required:
-        commands = list(dict.fromkeys(step.command for step in required))
-        raise Missing(
-            f"{len(required)} upstream artifacts are missing (runtime.upstream=require). Build them with:\n  "
-            + "\n  ".join(commands)
-        )
+        raise Missing(required)
     _tell(cache, to_build, reused)
     if not to_build:
         return {}
@@ -93,7 +102,7 @@ def build(step: Step, cache: Cache, runtime: Runtime) -> Path:
                 raise UserError(f"{upstream.name} has gone while {step.name} was to be built; run the command again")
             inputs[name] = found
         with threads(step.config.get("train", {}).get("threads", 1)):
-            stage.run(_with_paths(step), inputs, folder, runtime)
+            stage.run(handed_over(step), inputs, folder, runtime)
 
     return cache.build(step, make)
 
@@ -131,7 +140,7 @@ def _one_by_one(cache: Cache, to_build: list[Step], runtime: Runtime) -> dict[st
     for step in progress(to_build, "artifacts"):
         broken = next((up for up in step.inputs.values() if up.key in failures), None)
         if broken is not None:
-            failures[step.key] = f"not built: {broken.title} failed"
+            failures[step.key] = f"{_NOT_BUILT}{broken.title} failed"
             continue
         error = _attempt(step, cache, runtime)
         if error:
@@ -140,25 +149,23 @@ def _one_by_one(cache: Cache, to_build: list[Step], runtime: Runtime) -> dict[st
 
 
 def _side_by_side(cache: Cache, to_build: list[Step], runtime: Runtime, count: int) -> dict[str, str]:
-    """Run steps in worker processes as soon as their inputs are there."""
+    """Run steps in worker processes as soon as their inputs are there; if a worker is killed, what is left fails."""
     import multiprocessing
 
     failures: dict[str, str] = {}
-    pending = {step.key: {up.key for up in step.inputs.values()} for step in to_build}
-    building = set(pending)
-    for needs in pending.values():
-        needs &= building
+    building = {step.key for step in to_build}
+    pending = {step.key: {up.key for up in step.inputs.values()} & building for step in to_build}
+    ticks = iter(progress(range(len(to_build)), "artifacts"))
+    waiting = list(to_build)
+    running: dict[Future[str | None], Step] = {}
     context = multiprocessing.get_context("spawn")
-    bar = progress(range(len(to_build)), "artifacts")
-    ticks = iter(bar)
-    with ProcessPoolExecutor(count, context, _start_worker, (runtime.verbosity,)) as pool:
-        waiting = list(to_build)
-        running: dict[Future[str | None], Step] = {}
+    pool = ProcessPoolExecutor(count, context, _start_worker, (runtime.verbosity, plugged_modules()))
+    try:
         while waiting or running:
             for step in list(waiting):
                 broken = next((up for up in step.inputs.values() if up.key in failures), None)
                 if broken is not None:
-                    failures[step.key] = f"not built: {broken.title} failed"
+                    failures[step.key] = f"{_NOT_BUILT}{broken.title} failed"
                     waiting.remove(step)
                 elif not pending[step.key] and len(running) < 2 * count:
                     running[pool.submit(_work, step, cache.root, runtime)] = step
@@ -167,28 +174,39 @@ def _side_by_side(cache: Cache, to_build: list[Step], runtime: Runtime, count: i
             for future in finished:
                 step = running.pop(future)
                 next(ticks, None)
-                try:
-                    error = future.result()
-                except BrokenProcessPool:
-                    raise UserError(
-                        f"a worker process died while building {step.name} (killed, or out of memory?); "
-                        "finished artifacts are kept: run the command again, with fewer runtime.workers if memory is short"
-                    ) from None
+                error = future.result()
                 if error:
                     failures[step.key] = error
                 for needs in pending.values():
                     needs.discard(step.key)
-    for _ in ticks:
-        pass
+    except BrokenProcessPool:
+        reason = (
+            "a worker process died (killed, or out of memory?); finished artifacts are kept: "
+            "run the command again, with fewer runtime.workers if memory is short"
+        )
+        return {step.key: reason for step in [step, *running.values(), *waiting]} | failures
+    except BaseException:  # an interrupt should not wait for trainings to end; a checkpoint is as good as after a kill
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for _ in ticks:  # closes the bar
+            pass
     return failures
 
 
-def _start_worker(verbosity: int) -> None:
-    """Die with the parent: a killed run leaves no workers behind."""
+def _start_worker(verbosity: int, plugins: list[str]) -> None:
+    """Die with the parent, however it dies: a killed run leaves no workers behind."""
     import multiprocessing
     from multiprocessing.connection import wait as wait_for
 
-    set_verbosity(min(verbosity, 1) - 1 if verbosity < 2 else 2)
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed worker would leave behind
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, too, and kills its workers
+    set_verbosity(verbosity if verbosity > 1 else 0)  # no bars beside the parent's
+    load_plugins(plugins)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -200,7 +218,7 @@ def _start_worker(verbosity: int) -> None:
 
 
 def _work(step: Step, root: Path, runtime: Runtime) -> str | None:
-    cache = Cache(root, say=lambda text: say(text, 2), warn=warn)
+    cache = Cache(root, say=lambda text: say(text, 1 - min(runtime.verbosity, 1)), warn=warn)
     return _attempt(step, cache, replace(runtime, device=resolve_device(runtime.device)))
 
 
@@ -211,9 +229,24 @@ def _attempt(step: Step, cache: Cache, runtime: Runtime) -> str | None:
     except UserError as error:
         return str(error)
     except Exception as error:
-        warn(f"{step.name} ({step.title}) failed:\n{traceback.format_exc()}")
-        return f"{type(error).__name__}: {error}"
+        fault = machine_fault(error)
+        if fault is None:
+            warn(f"{step.name} ({step.title}) failed:\n{traceback.format_exc()}")
+        return fault or f"{type(error).__name__}: {str(error).strip()}".replace("\n", " ")
     return None
+
+
+def machine_fault(error: Exception) -> str | None:
+    """One line about a full disk, a missing permission and the like; None where it is something else."""
+    if not isinstance(error, OSError) or error.errno not in _MACHINE:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}; mend that and run the command again: finished artifacts are kept"
+
+
+def root_causes(failures: dict[str, str]) -> list[str]:
+    """The reasons of failures, without those of steps that only rest on a failed one."""
+    return list(dict.fromkeys(reason for reason in failures.values() if not reason.startswith(_NOT_BUILT)))
 
 
 def _has_gpu(device: str) -> bool:
@@ -223,9 +256,10 @@ def _has_gpu(device: str) -> bool:
     )
 
 
-def _with_paths(step: Step) -> dict[str, Any]:
+def handed_over(step: Step) -> dict[str, Any]:
+    """What a stage gets: what is keyed, and beside it where its files lie and the command line, which the report shows."""
     config = copy.deepcopy(dict(step.config))
     for name, path in step.paths.items():
         group, option = name.split(".", 1)
         config[group][option] = path
-    return config
+    return config | {"command": step.command}

@@ -6,6 +6,7 @@ A package's ``__init__.py`` is two lines::
     __getattr__, __dir__ = lazy(__name__, __path__)
 
 so that a new method, reader or student needs no registration, and ``--help`` can list them without importing torch.
+What a user's own module adds (`plug`) is offered in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from braindistill.errors import nearest
+from braindistill.errors import UserError, nearest
 
 
 @functools.cache
@@ -26,16 +27,48 @@ def syntax(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
 
 
-@functools.cache
+#: what users' modules add: package → name → (module, syntax node)
+_plugged: dict[str, dict[str, tuple[str, ast.stmt]]] = {}
+
+
 def definitions(folder: Path) -> dict[str, tuple[str, ast.stmt]]:
-    """Every public top-level function and class of a package folder: name → (module stem, syntax node)."""
+    """Every public top-level function and class of a package folder and of what is plugged into it.
+
+    Returns
+    -------
+    dict
+        name → (module, syntax node); a module of the package itself is relative: ``.logits``.
+    """
+    return _own(folder) | _plugged.get(folder.name, {})
+
+
+@functools.cache
+def _own(folder: Path) -> dict[str, tuple[str, ast.stmt]]:
     found: dict[str, tuple[str, ast.stmt]] = {}
     for file in sorted(folder.glob("*.py")):
         if file.stem != "__init__":
             for node in syntax(file).body:
                 if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                    found.setdefault(node.name, (file.stem, node))
+                    found.setdefault(node.name, (f".{file.stem}", node))
     return found
+
+
+def plug(package: str, module: str, node: ast.FunctionDef) -> None:
+    """Let a package offer a function of a user's module, which is imported when first used.
+
+    Raises
+    ------
+    UserError
+        The package has a function of that name itself.
+    """
+    if node.name in _own(Path(__file__).parent / package):
+        raise UserError(f"plugins: {module}.{node.name} has the name of a built-in one; give it another name")
+    _plugged.setdefault(package, {})[node.name] = (module, node)
+
+
+def plugged_modules() -> list[str]:
+    """The users' modules that were plugged in."""
+    return sorted({module for added in _plugged.values() for module, _ in added.values()})
 
 
 def lazy(package: str, path: Sequence[str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -47,6 +80,6 @@ def lazy(package: str, path: Sequence[str]) -> tuple[Callable[[str], Any], Calla
             return importlib.import_module(f"{package}.{name}")
         if name.startswith("_") or name not in definitions(folder):
             raise AttributeError(f"{package} has no {name!r}; {nearest(name, definitions(folder))}")
-        return getattr(importlib.import_module(f"{package}.{definitions(folder)[name][0]}"), name)
+        return getattr(importlib.import_module(definitions(folder)[name][0], package), name)
 
     return get, lambda: sorted(definitions(folder))

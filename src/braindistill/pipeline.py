@@ -16,6 +16,8 @@ from braindistill.cache import Cache
 from braindistill.cache.fingerprint import fingerprint
 from braindistill.cache.provenance import code_digest
 from braindistill.cache.step import Step
+from braindistill.errors import UserError
+from braindistill.plugins import source
 
 #: meaning of each stage's output: raise the number by hand when it changes, and old artifacts are no longer used
 VERSIONS = {"prepare": 1, "images": 1, "train-teacher": 1, "export": 1, "distill": 1, "predict": 1, "eval": 1}
@@ -23,6 +25,12 @@ VERSIONS = {"prepare": 1, "images": 1, "train-teacher": 1, "export": 1, "distill
 VERBS = {"images": "prepare", "predict": "eval"}
 #: images.* options that say which images play which role; the others say which images there are
 SPLIT = ("n_train", "n_pool", "n_val", "labels_matched")
+#: what the evaluation says about an arm beside its scores; all else reaches it through its inputs
+DESCRIBED = {
+    "images": (*SPLIT, "allow_overlap"),
+    "teacher": ("name", "control", "disjoint", "labels"),
+    "target": ("name", "images"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,14 @@ class Arm:
 
 
 class Planner:
-    """Makes the steps that a checked config stands for; a fingerprint is taken once."""
+    """Makes the steps that a checked config stands for; a fingerprint is taken once.
 
-    def __init__(self, cache: Cache) -> None:
+    ``flags`` (``--config-dir DIR``) end the command lines that are recorded.
+    """
+
+    def __init__(self, cache: Cache, flags: list[str]) -> None:
         self.cache = cache
+        self.flags = flags
         self._known: dict[str, Step] = {}
 
     def responses(self, config: Mapping[str, Any], words: list[str]) -> Step:
@@ -112,11 +124,17 @@ class Planner:
                     if chosen["target"]["name"] != "file":
                         inputs[f"teacher/{arm.name}/{seed}"] = self.teacher(chosen, line)
             first = arm.config(seeds_of(config)[0])
+            shown = {group: first[group] for group in DESCRIBED} | (
+                {} if uses_target(first) else {"teacher": {}, "target": {}}
+            )
             described[arm.name] = {
-                key: first[key] for key in ("images", "teacher", "target", "method", "student", "train")
+                group: {key: shown[group][key] for key in keys if key in shown[group]}
+                for group, keys in DESCRIBED.items()
             }
-            described[arm.name]["overrides"] = arm.own
-        parts = {"eval": {"seeds": seeds_of(config)}, "arms": _without_paths(described), "not_run": dict(not_run)}
+            # where files lie is no part of what an evaluation means
+            paths = tuple(f"{group}.{key}=" for group in schema.GROUPS for key in schema.path_options(first, group))
+            described[arm.name]["overrides"] = [word for word in arm.own if not word.lstrip("+").startswith(paths)]
+        parts = {"eval": {"seeds": seeds_of(config)}, "arms": described, "not_run": dict(not_run)}
         return self._step(
             "eval", parts, inputs, words, f"evaluation of {len(arms)} arms × {len(seeds_of(config))} seeds"
         )
@@ -126,18 +144,22 @@ class Planner:
         if identity in self._known:
             return self._known[identity]
         parts = copy.deepcopy(parts)
+        memo = self.cache.root / "fingerprints.json"
         files, paths = {}, {}
-        for group in set(parts) & set(schema.GROUPS) - {"train", "eval", "runtime"}:
-            if "name" not in parts[group]:
-                continue
+        for group in [group for group in schema.GROUPS if "name" in parts.get(group, {})]:
             for option, path in schema.path_options(parts, group).items():
                 # what a file holds is keyed, not where it lies
                 del parts[group][option]
                 paths[f"{group}.{option}"] = os.path.abspath(path)
-                files[f"{group}.{option}"] = fingerprint(Path(path), self.cache.root / "fingerprints.json")
-        module = f"braindistill.stages.{stage.replace('-', '_')}"
-        command = f"braindistill {VERBS.get(stage, stage)} {shlex.join(words)}".rstrip()
-        step = Step(stage, VERSIONS[stage], parts, inputs, files, code_digest(module), command, title, paths)
+                try:
+                    files[f"{group}.{option}"] = fingerprint(Path(path), memo)
+                except UserError as error:
+                    raise UserError(f"{group}.{option}: {error}") from error
+        for module in _plugins_of(parts):
+            files[f"plugin {module}"] = fingerprint(source(module), memo)
+        code = code_digest(f"braindistill.stages.{stage.replace('-', '_')}")
+        command = f"braindistill {VERBS.get(stage, stage)} {shlex.join([*words, *self.flags])}".rstrip()
+        step = Step(stage, VERSIONS[stage], parts, inputs, files, code, command, title, paths)
         self._known[identity] = step
         return step
 
@@ -148,9 +170,18 @@ def uses_target(config: Mapping[str, Any]) -> bool:
 
 
 def seeds_of(config: Mapping[str, Any]) -> list[int]:
-    """``eval.seeds=10`` → ten seeds from ``seed`` on; a list is taken as it is."""
-    seeds = config["eval"]["seeds"]
-    return [int(config["seed"]) + offset for offset in range(seeds)] if isinstance(seeds, int) else list(seeds)
+    """``eval.seeds=10`` → ten seeds from ``seed`` on; a list is taken as it is.
+
+    Raises
+    ------
+    UserError
+        There is none, or one is named twice.
+    """
+    given = config["eval"]["seeds"]
+    seeds = [int(config["seed"]) + offset for offset in range(given)] if isinstance(given, int) else list(given)
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise UserError(f"eval.seeds={given}: give a number from 1 on, or a list of different seeds")
+    return seeds
 
 
 def step_for(verb: str, planner: Planner, config: Mapping[str, Any], words: list[str]) -> list[Step]:
@@ -165,12 +196,8 @@ def _split_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: config["images"][key] for key in SPLIT}
 
 
-def _without_paths(described: dict[str, Any]) -> dict[str, Any]:
-    """Where files lie is no part of what an evaluation means."""
-    kept = copy.deepcopy(described)
-    for groups in kept.values():
-        for group in ("images", "teacher", "target"):
-            for option in schema.path_options(groups, group):
-                groups[group].pop(option)
-        groups["overrides"] = [word for word in groups["overrides"] if "path=" not in word]
-    return kept
+def _plugins_of(parts: Mapping[str, Any]) -> list[str]:
+    """The users' modules behind the members that a step names: their source goes into its key, having no version."""
+    members = [(group, parts[group].get("name", "")) for group in schema.GROUPS if group in parts]
+    members.append(("student", parts.get("teacher", {}).get("network") or ""))
+    return sorted({schema.plugged(group)[name] for group, name in members if name in schema.plugged(group)})

@@ -2,88 +2,147 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
+import re
 import shlex
+import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from braindistill import config as schema
 from braindistill.cache import Cache
+from braindistill.cache.provenance import versions
 from braindistill.cache.step import Step
-from braindistill.compose import check_own_words, checked, make_arms, plain_words
+from braindistill.compose import check_own_words, check_plugins, checked, make_arms, plain_words
 from braindistill.errors import UserError
-from braindistill.execution import Missing, ensure, estimate, missing_steps
+from braindistill.execution import Missing, ensure, estimate, machine_fault, missing_steps, root_causes
+from braindistill.inspection import inspect_cache
 from braindistill.pipeline import Arm, Planner, seeds_of, step_for, uses_target
-from braindistill.runtime import Runtime, progress, say, set_verbosity, warn
+from braindistill.runtime import Runtime, say, set_verbosity, warn
 
 
-def perform(verb: str, action: list[str], composed: Any, words: list[str]) -> int:
-    """Run a verb; returns the exit code, having printed one line where it failed."""
+def perform(verb: str, action: list[str], composed: Any) -> int:
+    """Run a verb on the config of one job; returns the exit code, having printed one line where it failed."""
     try:
-        schema.load_plugins(list(composed.get("plugins") or []))
-        check_own_words(words, composed)
-        config = checked(composed)
-        runtime = Runtime(**config["runtime"])
-        set_verbosity(runtime.verbosity)
-        if verb == "info":
-            return _info(config, runtime)
-        cache = Cache(Path(runtime.cache), say=say, warn=warn)
-        if verb == "cache":
-            return _cache(cache, action)
-        if verb == "eval":
-            return _eval(cache, config, words, runtime)
-        planner = Planner(cache)
-        targets = step_for(verb, planner, config, [w for w in plain_words(words) if not w.startswith("runtime.")])
-        if runtime.dry_run:
-            return _print_plan(cache, targets)
-        failures = ensure(cache, targets, runtime)
-        return _report_failures(failures) or _print_path(cache, targets[-1])
+        return _perform(verb, action, composed)
     except Missing as error:
-        print(f"braindistill: {error}", file=sys.stderr)
+        how = shlex.join(Job.current().how)
+        print(
+            f"braindistill: {error}",
+            *(f"{command} {how}".rstrip() for command in error.commands),
+            sep="\n  ",
+            file=sys.stderr,
+        )
         return 3
     except UserError as error:
         print(f"braindistill: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        print(f"braindistill: {fault}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("braindistill: interrupted; finished artifacts are kept, the same command goes on", file=sys.stderr)
         return 130
 
 
-def _eval(cache: Cache, config: dict[str, Any], words: list[str], runtime: Runtime) -> int:
+def _perform(verb: str, action: list[str], composed: Any) -> int:
+    job = Job.current()
+    check_plugins(job.words, composed)
+    config = checked(composed)
+    runtime = Runtime(**config["runtime"])
+    if runtime.workers < 0 or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", runtime.device):
+        raise UserError("runtime: expected workers ≥ 0 and device=auto, cpu, cuda or cuda:N")
+    set_verbosity(runtime.verbosity)
+    if verb != "eval":
+        check_own_words(job.words, config)
+    if verb == "info":
+        return _info(config, runtime, job)
+    if verb == "cache":
+        return inspect_cache(Path(runtime.cache), action)
+    cache = Cache(Path(runtime.cache), say=say, warn=warn)
+    if verb == "eval":
+        return _eval(cache, config, runtime, job)
+    targets = step_for(verb, Planner(cache, job.flags), config, job.recorded)
+    if runtime.dry_run:
+        return _print_plan(cache, targets)
+    failures = ensure(cache, targets, runtime)
+    return _report_failures(failures) or _print_path(cache, targets[-1])
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Hydra knows about the job that runs: its own overrides, and the folders that configs come from.
+
+    ``recorded`` are the words that go into an artifact's command line; how it was run is no part of it.
+    """
+
+    words: list[str]
+    folders: list[str]
+    extra: Path | None
+
+    @classmethod
+    def current(cls) -> Job:
+        from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
+
+        hydra = HydraConfig.get()
+        sources = [source for source in hydra.runtime.config_sources if source.schema == "file"]
+        extra = next((Path(source.path) for source in sources if source.provider == "command-line"), None)
+        words = cast(list[str], OmegaConf.to_container(hydra.overrides.task, resolve=False))
+        return cls(words, [source.path for source in sources], extra)
+
+    @property
+    def flags(self) -> list[str]:
+        return ["--config-dir", str(self.extra)] if self.extra else []
+
+    @property
+    def how(self) -> list[str]:
+        """Words about how it is run that any other command for the same cache needs, too."""
+        running = [word for word in plain_words(self.words) if word.startswith("runtime.")]
+        return [word for word in running if not word.startswith(("runtime.upstream", "runtime.dry_run"))]
+
+    @property
+    def recorded(self) -> list[str]:
+        return [word for word in plain_words(self.words) if not word.startswith("runtime.")]
+
+
+def _eval(cache: Cache, config: dict[str, Any], runtime: Runtime, job: Job) -> int:
     import hydra
 
-    base = [word for word in plain_words(words) if not word.startswith("runtime.")]
-    command = f"braindistill eval {shlex.join(base)}"
-    arms = make_arms(words, config, lambda merged: hydra.compose("config", merged))
-    for arm in arms:
-        arm.config(seeds_of(config)[0])  # a bad option of any arm is said before anything is built
-    planner = Planner(cache)
-    data = [planner.images(config, base), planner.responses(config, base)]
-    if not runtime.dry_run:
+    seeds = seeds_of(config)
+    arms = make_arms(job.words, config, lambda words: hydra.compose("config", words), job.extra)
+    check_own_words(job.words, config, *(arm.config(seeds[0]) for arm in arms))
+    planner = Planner(cache, job.flags)
+    common = [word for word in job.recorded if not word.lstrip("+").startswith("eval.")]
+    data = [planner.images(config, common), planner.responses(config, common)]
+    if runtime.upstream == "build" and not runtime.dry_run:  # which arms apply depends on the data
         failures = ensure(cache, data, runtime)
         if failures:
             return _report_failures(failures)
     rois = _roi_names(cache, data[1])
-    reasons = {arm.name: why for arm in arms if (why := _why_not(arm, arms, seeds_of(config)[0], rois))}
+    reasons = {arm.name: why for arm in arms if (why := _why_not(arm, arms, seeds[0], rois))}
     running = [arm for arm in arms if arm.name not in reasons]
     if not running:
-        raise UserError(
-            "eval: none of the arms can be run: " + "; ".join(f"{name}: {why}" for name, why in reasons.items())
-        )
-    target = planner.evaluation(config, running, reasons, base)
+        told = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+        raise UserError(f"eval: none of the arms can be run: {told}")
+    target = planner.evaluation(config, running, reasons, job.recorded)
     if runtime.dry_run:
         return _print_plan(cache, [target])
-    upstream = [step for name, step in target.inputs.items() if name.startswith("prediction/")]
-    failures = {} if cache.lookup(target) else ensure(cache, upstream, runtime)
+    predictions = [step for name, step in target.inputs.items() if name.startswith("prediction/")]
+    failures = {} if cache.lookup(target) else ensure(cache, predictions, runtime)
+    folder, incomplete = cache.path(target), cache.path(target).with_suffix(".incomplete")
     if failures:
-        return _report_incomplete(cache, target, running, seeds_of(config), failures, command)
-    ensure(cache, [target], runtime)
-    folder = cache.path(target)
-    results = json.loads((folder / "results.json").read_text())
-    _print_results(results, folder)
+        return _report_incomplete(cache, target, running, seeds, failures, incomplete)
+    failures = ensure(cache, [target], runtime)
+    if failures:
+        return _report_failures(failures)
+    shutil.rmtree(incomplete, ignore_errors=True)
+    _print_results(json.loads((folder / "results.json").read_text()), folder)
     return 0
 
 
@@ -126,7 +185,7 @@ def _print_results(results: dict[str, Any], folder: Path) -> None:
 
 
 def _report_incomplete(
-    cache: Cache, target: Step, arms: list[Arm], seeds: list[int], failures: dict[str, str], command: str
+    cache: Cache, target: Step, arms: list[Arm], seeds: list[int], failures: dict[str, str], folder: Path
 ) -> int:
     """Some arms failed: the others are compared and shown, in a folder that is never taken for a result."""
     from braindistill.stages.eval import evaluate
@@ -137,11 +196,10 @@ def _report_incomplete(
             step = target.inputs[f"prediction/{arm.name}/{seed}"]
             if step.key in failures and arm.name not in failed:
                 failed[arm.name] = _root_cause(step, failures)
-    folder = cache.path(target).with_name(cache.path(target).name + ".incomplete")
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     inputs = {name: cache.path(step) for name, step in target.inputs.items()}
-    results = evaluate(dict(target.config), inputs, folder, failed, command)
-    _print_results(results, folder)
+    _print_results(evaluate(dict(target.config), inputs, folder, failed, target.command), folder)
     for name, reason in failed.items():
         print(f"braindistill: arm {name} failed: {reason}", file=sys.stderr)
     return 1
@@ -155,8 +213,7 @@ def _root_cause(step: Step, failures: dict[str, str]) -> str:
 
 
 def _report_failures(failures: dict[str, str]) -> int:
-    reasons = [reason for reason in failures.values() if not reason.startswith("not built: ")]
-    for reason in dict.fromkeys(reasons):
+    for reason in root_causes(failures):
         print(f"braindistill: {reason}", file=sys.stderr)
     return 1 if failures else 0
 
@@ -183,47 +240,16 @@ def _print_plan(cache: Cache, targets: list[Step]) -> int:
     return 0
 
 
-def _info(config: dict[str, Any], runtime: Runtime) -> int:
+def _info(config: dict[str, Any], runtime: Runtime, job: Job) -> int:
     from braindistill import __version__
 
     print(f"braindistill {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    packages = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "himalaya", "nibabel", "hydra-core")
-    print("  " + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages))
+    print("  " + ", ".join(f"{name} {version}" for name, version in versions().items() if name != "braindistill"))
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"CUDA device: {gpu}; CPU threads: {torch.get_num_threads()}")
-    print(f"configs: {schema.find_configs()}")
+    print(f"configs: {', '.join(job.folders)}")
     print(f"cache: {Path(runtime.cache).absolute()}")
     print(json.dumps({key: value for key, value in config.items() if key != "plugins"}, indent=1))
-    return 0
-
-
-def _cache(cache: Cache, action: list[str]) -> int:
-    verb, *rest = action
-    if verb == "ls":
-        for entry in sorted(cache.entries(), key=lambda entry: (entry.stage, entry.created)):
-            print(
-                f"{entry.stage:14}{entry.key12:14}{entry.bytes / 1e6:9.2f} MB  {entry.created:20.19}{entry.state:12}{entry.title}"
-            )
-        return 0
-    if verb == "show":
-        if not rest:
-            raise UserError(
-                "cache show KEY: give the first digits of an artifact's key; `braindistill cache ls` lists them"
-            )
-        print(json.dumps(cache.manifest(cache.find(rest[0])), indent=1))
-        return 0
-    if verb == "verify":
-        problems = cache.verify(lambda paths: progress(paths, "verify"))
-        print("\n".join(problems) if problems else f"{len(cache.entries())} artifacts, all whole")
-        return 1 if problems else 0
-    days = float(rest[rest.index("--older-than") + 1]) if "--older-than" in rest[:-1] else None
-    dry = "--dry-run" in rest
-    removed = cache.gc(days, dry_run=dry)
-    for entry in removed:
-        print(
-            f"{'would remove' if dry else 'removed'} {entry.stage}/{entry.key12} ({entry.state}, {entry.bytes / 1e6:.2f} MB)"
-        )
-    print(f"{len(removed)} folders, {sum(entry.bytes for entry in removed) / 1e6:.2f} MB")
     return 0

@@ -104,8 +104,10 @@ def train(
     Raises
     ------
     UserError
-        The loss is not finite; ``select=validation`` without validation images; fp16 without CUDA.
+        The loss is not finite; ``select=validation`` without validation images; fp16 without CUDA; no epoch.
     """
+    if min(epochs, batch_size) < 1:
+        raise UserError(f"train.epochs={epochs}, train.batch_size={batch_size}: both must be at least 1")
     if select == "validation" and validation is None:
         raise UserError("train.select=validation needs validation images: give images.n_val=N, or train.select=last")
     device = torch.device(runtime.device)
@@ -119,7 +121,7 @@ def train(
     total = epochs * len(batches)
     rule = _optimizer(network, optimizer, lr, momentum, weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    state = _Progress(folder, network, rule)
+    state = _Progress(folder, network, rule, scaler)
     history = state.resume()
     writer = _tensorboard(folder) if runtime.tensorboard else None
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
@@ -165,10 +167,12 @@ def train(
 class _Progress:
     """What a killed run needs to go on: weights, optimiser state and history, saved together at the end of an epoch."""
 
-    def __init__(self, folder: Path, network: nn.Module, rule: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, folder: Path, network: nn.Module, rule: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    ) -> None:
         self.log = folder / "metrics.jsonl"
         self.file = folder / "checkpoint" / "training.safetensors"
-        self.network, self.rule = network, rule
+        self.network, self.rule, self.scaler = network, rule, scaler
         self.best: dict[str, Tensor] = {}
         self.best_accuracy = -1.0
         self.saved = time.monotonic()
@@ -187,10 +191,16 @@ class _Progress:
                 parts[part][key] = stored.get_tensor(name)
         self.network.load_state_dict(parts["network"])
         moments: dict[int, dict[str, Any]] = {}
+        parameters = [parameter for group in self.rule.param_groups for parameter in group["params"]]
         for key, value in parts["optimizer"].items():
             index, name = key.split("/")
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:
+                # in the parameter's memory format: fused optimisers walk through both side by side
+                value = torch.empty_like(parameter).copy_(value)
             moments.setdefault(int(index), {})[name] = value
         self.rule.load_state_dict({"state": moments, "param_groups": self.rule.state_dict()["param_groups"]})
+        self.scaler.load_state_dict(meta["scaler"])
         self.best, self.best_accuracy = parts["best"], meta["best_accuracy"]
         self.log.write_text("".join(json.dumps(entry) + "\n" for entry in meta["history"]))
         return meta["history"]
@@ -209,7 +219,7 @@ class _Progress:
         tensors |= {f"best/{name}": value for name, value in self.best.items()}
         for index, moments in self.rule.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items() if value is not None}
-        meta = json.dumps({"history": history, "best_accuracy": self.best_accuracy})
+        meta = json.dumps({"history": history, "best_accuracy": self.best_accuracy, "scaler": self.scaler.state_dict()})
         self.file.parent.mkdir(exist_ok=True)
         unfinished = self.file.with_suffix(".new")
         save_file({name: value.contiguous() for name, value in tensors.items()}, unfinished, {"training": meta})

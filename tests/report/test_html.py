@@ -69,7 +69,7 @@ def test_page_says_everything(results: dict[str, Any], tmp_path: Path) -> None:
     assert results["arms"]["brain"]["keys"]["students"][3] in page.words
     assert results["command"] in page.words
     assert "5 folds over stimuli" in page.words
-    assert page.tags.count("table") == 9
+    assert page.tags.count("table") == 10
 
 
 def test_scores_without_a_column_are_still_shown(results: dict[str, Any], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from braindistill.errors import UserError
 # The only names that are ever listed or removed: the key, and what is left over from building it.
 _OURS = re.compile(
     rf"(?P<finished>[0-9a-f]{{{SHORT}}})|(?P<aside>[0-9a-f]{{{SHORT}}})\.damaged-\d+"
+    rf"|(?P<incomplete>[0-9a-f]{{{SHORT}}})\.incomplete"  # the report of an evaluation of which some arms failed
     rf"|\.(?P<partial>[0-9a-f]{{{SHORT}}})\.partial|\.(?P<lock>[0-9a-f]{{{SHORT}}})\.lock"
     rf"|\.(?P<owner>[0-9a-f]{{{SHORT}}})\.owner\.json(\.[0-9a-f]+\.tmp)?"
 )
@@ -172,7 +173,8 @@ def _describe(stage: str, key12: str, kind: str, path: Path) -> Iterator[Entry]:
 
 def _entry(stage: str, key12: str, kind: str, path: Path) -> Entry:
     about: dict[str, Any] = {}
-    state = {"partial": "unfinished", "aside": "damaged", "lock": "left over", "owner": "left over"}.get(kind, "ok")
+    states = {"partial": "unfinished", "incomplete": "unfinished", "aside": "damaged"}
+    state = "left over" if kind in ("lock", "owner") else states.get(kind, "ok")
     if kind == "partial":
         about = read_json(path.with_name(f".{key12}.owner.json"))
     elif kind in ("finished", "aside"):

@@ -171,10 +171,8 @@ def _teachers(results: Results) -> Section:
         "max",
         "voxels",
         "composed %",
-        "other scores",
-        "scheme",
     ]
-    rows, regions = [], []
+    rows, schemes, regions = [], [], []
     for name, arm in (results.get("arms") or {}).items():
         if not (teacher := arm.get("teacher")):
             continue
@@ -185,8 +183,9 @@ def _teachers(results: Results) -> Section:
         row += [number(teacher.get("entropy")), number(teacher.get("temperature"), 2)]
         row += [percent(decoder.get("accuracy")) + chance]
         row += [number(encoder.get(key)) for key in ("r_median", "r_p95", "r_max", "n_voxels")]
-        row += [percent(composed.get("accuracy")), _others(scores), _schemes(scores)]
+        row += [percent(composed.get("accuracy"))]
         rows.append(row)
+        schemes.append([name, _schemes(scores), _others(scores)])
         for region, parts in (scores.get("roi") or {}).items():
             regions.append((name, region, _flat(parts)))
     columns = list(dict.fromkeys(key for *_, parts in regions for key in parts))
@@ -198,7 +197,8 @@ def _teachers(results: Results) -> Section:
         "teacher. The voxel correlations are raw: they are not divided by the noise ceiling.",
         [_picture(draw_encoder(encoder_r))] if encoder_r else [],
         [
-            Grid(heading, rows, (0, 11, 12), "Teachers"),
+            Grid(heading, rows, (0,), "Teachers"),
+            Grid(["arm", "what was held out", "other scores"], schemes, (0, 1, 2), "How they were scored"),
             Grid(["arm", "ROI", *columns], cells, (0, 1), "Scores by region of interest"),
         ],
     )

@@ -19,9 +19,8 @@ from braindistill.runtime import Runtime
 from braindistill.stages.images import open_images
 from braindistill.statistics import claim, compare, crossed_bootstrap, holm, sign_flip_p, two_way_interval
 
-#: what the brain must beat before it is said to have helped; those in the second row where they apply
+#: what the brain must beat before it is said to have helped, whatever the design
 REQUIRED = ("label_smoothing", "kd", "features", "shuffled_fmri")
-WHERE_THEY_APPLY = ("labels_matched", "random_matched", "shuffled_within")
 
 
 def plan_arms(
@@ -42,7 +41,7 @@ def plan_arms(
 
 def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Runtime) -> None:
     """Write ``results.json``, ``results.csv`` and ``report.html``."""
-    evaluate(config, inputs, out, {})
+    evaluate(config, inputs, out, {}, config["command"])
 
 
 def evaluate(
@@ -73,6 +72,8 @@ def evaluate(
         mean = two_way_interval(hits.astype(float))
         _, split = open_images(inputs["images"], _split_options(described), seeds[0])
         teacher, marks, extra_labels = _teacher_part(name, described, inputs, seeds, image_set, split, encoder_r)
+        if described["images"]["allow_overlap"]:
+            marks.append("stimuli among the test images were allowed (images.allow_overlap=true)")
         arms[name] = {
             "n_seeds": len(seeds),
             "accuracy": {
@@ -93,11 +94,13 @@ def evaluate(
                 for kind, part in (("predictions", "prediction"), ("targets", "target"), ("teachers", "teacher"))
             },
         }
-        if described["teacher"].get("seed") != seeds[0] and teacher and len(seeds) > 1:
+        draws = {folder for part, folder in inputs.items() if part.startswith(f"teacher/{name}/")}
+        if 0 < len(draws) < len(seeds):
             warnings.append(
-                f"{name}: one draw of the teacher (teacher.seed) is shared by all seeds; redraw it: teacher.seed=${{seed}}"
+                f"{name}: {len(seeds)} seeds share {len(draws)} draw(s) of the teacher, which makes false positives; "
+                "redraw it for every seed (teacher.seed=${seed})"
             )
-    claims = _claims(config, arms, correct, {**config["not_run"], **failed})
+    claims = _claims(config, arms, correct, {**config["not_run"], **failed}, len(image_set.classes))
     any_arm = next(iter(config["arms"].values()), None)
     results = {
         "arms": arms,
@@ -114,7 +117,7 @@ def evaluate(
         "classes": list(image_set.classes),
         "chance": float(np.bincount(labels).max() / len(labels)),
         "encoder_r": encoder_r,
-        "experiment": config.get("experiment", ""),
+        "experiment": next((word[11:] for word in command.split() if word.startswith("experiment=")), ""),
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -129,27 +132,39 @@ def is_brain(described: dict[str, Any]) -> bool:
     """Is this an arm for which the claim can be made?"""
     teacher = described["teacher"]
     return (
-        "target_weight" in described["method"]
-        and teacher["name"] in ("brain", "decoder")
+        described["target"].get("name") == "soft_labels"
+        and teacher.get("name") in ("brain", "decoder")
         and not teacher.get("control")
     )
 
 
 def _claims(
-    config: dict[str, Any], arms: dict[str, Any], correct: dict[str, np.ndarray], missing: dict[str, str]
+    config: dict[str, Any],
+    arms: dict[str, Any],
+    correct: dict[str, np.ndarray],
+    missing: dict[str, str],
+    n_classes: int,
 ) -> list[dict[str, Any]]:
     found = []
     for name, described in config["arms"].items():
         if not is_brain(described):
             continue
-        required = list(REQUIRED)
-        for control in WHERE_THEY_APPLY:
-            # not applying is no gap; failing is
-            if control in config["arms"]:
-                required.append(control)
+        required = [*REQUIRED, *_where_they_apply(name, described, arms, n_classes)]
         reasons = {arm: missing.get(arm, "not among eval.arms") for arm in [name, *required] if arm not in correct}
         found.append(claim(name, correct, required, reasons))
     return found
+
+
+def _where_they_apply(name: str, described: dict[str, Any], arms: dict[str, Any], n_classes: int) -> list[str]:
+    """Controls that the claim needs under this design: leaving one out leaves it undecided."""
+    needed = []
+    budgets = {arm["labels"] for other, arm in arms.items() if other != "labels_matched"}
+    if name in arms and arms[name]["labels"] > min(budgets):
+        needed.append("labels_matched")
+    labelled_only = described["target"]["images"] == "labelled" or not described["images"]["n_pool"]
+    if labelled_only and n_classes > 2:
+        needed.append("random_matched")
+    return needed
 
 
 def _comparisons(correct: dict[str, np.ndarray], claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -207,8 +222,6 @@ def _teacher_part(
         marks.append(f"in-sample targets on {in_sample} labelled images{usual}")
     if teacher.get("disjoint") is False:
         marks.append("encoder and decoder share stimuli (teacher.disjoint=false): labels leak around the brain")
-    if described["images"].get("allow_overlap"):
-        marks.append("stimuli among the test images were allowed (images.allow_overlap=true)")
     if teacher.get("labels") == "all":
         record = json.loads((folder / "teacher.json").read_text()) if folder else {}
         known = set(image_set.train_ids[split.labelled].tolist())

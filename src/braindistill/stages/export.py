@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from braindistill import config as schema
+from braindistill import targets
 from braindistill.runtime import Runtime
 from braindistill.stages.images import open_images
 
@@ -13,6 +13,6 @@ from braindistill.stages.images import open_images
 def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Runtime) -> None:
     """Write a target: rows by image id, with where they came from."""
     options = dict(config["target"])
-    export = schema.function("targets", f"export_{options.pop('name')}")
+    export = getattr(targets, f"export_{options.pop('name')}")
     image_set, split = open_images(inputs["images"], config["images"], config["seed"])
     export(inputs.get("teacher"), image_set, split, runtime.device, **options).save(out)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from braindistill import config as schema
+from braindistill import images
 from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
 from braindistill.images import ImageSet, Split, Stimuli, assemble, check_overlap, split
@@ -22,7 +22,7 @@ def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Run
     shared = {key: options.pop(key) for key in ("stimuli", "classes", "n_test")}
     allow_overlap = options.pop("allow_overlap")
     responses = Responses.load(inputs["responses"])
-    reader = schema.function("images", f"load_{name}")
+    reader = getattr(images, f"load_{name}")
     image_set = reader(**{key: _path(reader, key, value) for key, value in options.items()})
     shown = None
     if responses.images is not None and responses.image_id is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from braindistill import config as schema
+from braindistill import teachers
 from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
 from braindistill.runtime import Runtime
@@ -17,7 +17,7 @@ def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Run
     """Write ``teacher.json``, its arrays and ``scores.json``."""
     options = dict(config["teacher"])
     name = options.pop("name")
-    fit = schema.function("teachers", f"fit_{name}")
+    fit = getattr(teachers, f"fit_{name}")
     if name == "random":
         fit(out, **options)
     elif name == "cnn":

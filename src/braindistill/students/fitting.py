@@ -47,7 +47,8 @@ def fit_student(
     Raises
     ------
     UserError
-        The method needs a target and there is none, or it covers none of the training images.
+        The method needs a target and there is none, or it covers none of the training images; there are no labels to
+        learn from.
     """
     known = np.concatenate([split.labelled, split.pool])
     rows = split.labelled
@@ -61,6 +62,10 @@ def fit_student(
         # an image with neither a label nor a target teaches nothing
         useful = has_target | (np.arange(len(known)) < len(split.labelled))
         rows, log_probabilities, has_target = known[useful], log_probabilities[useful], has_target[useful]
+    elif not len(rows):
+        raise UserError(
+            f"method={method['name']} learns from labels, and no training image has one: raise images.n_train"
+        )
     labels = np.full(len(rows), -1)
     labels[: len(split.labelled)] = image_set.train_labels[split.labelled]
     mean, std = channel_statistics(torch.from_numpy(np.array(image_set.train_images[known])))

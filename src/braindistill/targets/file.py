@@ -35,7 +35,7 @@ def export_file(
         Not such a file; rows that don't sum to one; rows or columns that don't match the images or classes.
     """
     rows, image_id, classes = _read(Path(path))
-    if rows.ndim != 2 or rows.dtype.kind != "f":
+    if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
         raise UserError(
             f"target.path={path}: found {rows.dtype} of shape {rows.shape}, expected floats of images × classes"
         )
@@ -81,19 +81,19 @@ def export_file(
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None, list[str] | None]:
     if not path.exists():
         raise UserError(f"target.path={path}: no such file")
+    if path.suffix not in (".npy", ".npz", ".safetensors"):
+        raise UserError(f"target.path={path}: expected a .npy, .npz or .safetensors file")
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False), None, None
+            return np.lib.format.open_memmap(path, mode="r"), None, None
         if path.suffix == ".safetensors":
             from safetensors.numpy import load_file
 
             stored = load_file(path)
-        elif path.suffix == ".npz":
+        else:
             with np.load(path, allow_pickle=False) as file:
                 stored = {key: file[key] for key in file.files}
-        else:
-            raise UserError(f"target.path={path}: expected a .npy, .npz or .safetensors file")
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # each reader raises errors of its own kinds
         raise UserError(f"target.path={path}: can't be read: {error}") from error
     tables = [key for key, value in stored.items() if value.ndim == 2]
     if len(tables) != 1:

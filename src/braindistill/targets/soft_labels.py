@@ -110,8 +110,8 @@ def export_soft_labels(
                 "teacher=random_matched needs each image's true class, which the pool must not reveal; "
                 "take target.images=labelled"
             )
-        columns = [teacher.classes.index(name) for name in image_set.classes]
-        rows = permute_other_classes(rows[:, columns], image_set.train_labels[chosen], image_id, teacher.seed)
+        rows, _ = SoftLabels(image_id, rows, teacher.classes).rows_for(image_id, image_set.classes)
+        rows = permute_other_classes(rows, image_set.train_labels[chosen], image_id, teacher.seed)
         teacher.classes = image_set.classes
     counts = {str(kind): int((source == kind).sum()) for kind in np.unique(source)}
     temperature = getattr(teacher, "temperature", None)

@@ -19,7 +19,7 @@ from braindistill.teachers.artifact import BrainTeacher
 from braindistill.teachers.controls import control_responses
 from braindistill.teachers.cross_fitting import Labels, chance, cross_fit_decoder, fit_trials
 from braindistill.teachers.decoder import calibrate
-from braindistill.teachers.encoder import correlate, fit_ridge
+from braindistill.teachers.encoder import Ridge, correlate, fit_ridge
 from braindistill.teachers.features import ImageFeatures
 from braindistill.teachers.folds import Folds, make_folds, split_roles, stimuli_of
 
@@ -54,7 +54,7 @@ def fit_encoder(
     for k in progress(range(fold.number), "encoder folds"):
         rest, held = np.flatnonzero((of_stimulus != k) | (fold.number == 1)), np.flatnonzero(of_stimulus == k)
         encoders.append(fit_ridge(inputs[rest], averaged[rest]))
-        predicted[held] = encoders[-1].predict(inputs[held])
+        predicted[held] = _deviation(encoders[-1], inputs[held])
     teacher = BrainTeacher("encoder", [], seer, encoders, [], names, None, None, {})
     if fold.number > 1:
         teacher.voxel_r = correlate(predicted, averaged)
@@ -73,7 +73,7 @@ def fit_decoder(
     nuisance: str = "nuisance",
     control: Literal["shuffled_fmri", "nuisance"] | None = None,
     decoder: Literal["logistic"] = "logistic",
-    penalty: float = 0.1,
+    penalty: float = 0.01,
     labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus", "run"] = "auto",
     n_folds: int = 5,
@@ -103,7 +103,7 @@ def fit_brain(
     weights: Path | None = None,
     image_size: int = 224,
     decoder: Literal["logistic"] = "logistic",
-    penalty: float = 0.1,
+    penalty: float = 0.01,
     labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus"] = "auto",
     n_folds: int = 5,
@@ -157,7 +157,7 @@ def fit_brain(
         decoders.append(fit_trials(data, trials, classes[of_trial], known, decoder, penalty))
         composed[held] = decoders[-1].predict(encoders[-1].predict(inputs[held]))
         whole = encoders[-1] if len(for_encoder) == len(rest) else fit_ridge(inputs[rest], averaged[rest])
-        predicted[held] = whole.predict(inputs[held])
+        predicted[held] = _deviation(whole, inputs[held])
     teacher.name, teacher.features, teacher.encoders, teacher.decoders = "brain", seer, encoders, decoders
     if fold.number > 1:
         teacher.voxel_r = correlate(predicted, averaged)
@@ -190,7 +190,7 @@ def fit_random_matched(
     weights: Path | None = None,
     image_size: int = 224,
     decoder: Literal["logistic"] = "logistic",
-    penalty: float = 0.1,
+    penalty: float = 0.01,
     labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus"] = "auto",
     n_folds: int = 5,
@@ -218,7 +218,7 @@ def fit_features(
     weights: Path | None = None,
     image_size: int = 224,
     decoder: Literal["logistic"] = "logistic",
-    penalty: float = 0.1,
+    penalty: float = 0.01,
     labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus"] = "auto",
     n_folds: int = 5,
@@ -231,7 +231,7 @@ def fit_features(
     seer = ImageFeatures(features, _picture_shape(responses), network, layers, _text(weights), image_size)
     inputs, _, names = _encoder_data(responses, seer, device)
     stand_in = Responses(inputs, names, images=responses.images, image_id=responses.image_id)
-    teacher, _, _ = cross_fit_decoder(stand_in, known, folds, n_folds, decoder, penalty, seed)
+    teacher, _, _ = cross_fit_decoder(stand_in, known, folds, n_folds, decoder, penalty, seed, together=True)
     teacher.name, teacher.features = "features", seer
     teacher.temperature["predicted"] = teacher.temperature["measured"]
     return teacher
@@ -242,9 +242,10 @@ def _encoder_data(data: Responses, seer: ImageFeatures, device: str) -> tuple[np
     assert data.images is not None
     assert data.image_id is not None
     averaged, names = data.average()
+    order = np.argsort(names)  # as `stimuli_of` has them
     place = {name: row for row, name in enumerate(data.image_id.tolist())}
-    rows = [place[name] for name in names.tolist()]
-    return seer.extract(np.asarray(data.images)[rows], device), averaged, names
+    rows = [place[name] for name in names[order].tolist()]
+    return seer.extract(np.asarray(data.images)[rows], device), averaged[order], names[order]
 
 
 def _picture_shape(data: Responses) -> tuple[int, int, int]:
@@ -260,6 +261,12 @@ def _fold_of_stimulus(fold: Folds, data: Responses) -> np.ndarray:
     of_stimulus = np.empty(len(names), int)
     of_stimulus[of_trial] = fold.of_trial
     return of_stimulus
+
+
+def _deviation(encoder: Ridge, features: np.ndarray) -> np.ndarray:
+    """Predictions without the intercept. A fold's mean says nothing about a picture, and it lies opposite to the mean of
+    what is held out: pooled over folds it would pull the r of a voxel that nothing predicts below zero."""
+    return encoder.predict(features) - encoder.intercept
 
 
 def _encoder_score(r: np.ndarray, fold: Folds) -> dict[str, Any]:

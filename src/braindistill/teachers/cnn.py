@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from braindistill.images import ImageSet, Split
-from braindistill.runtime import Runtime
+from braindistill.runtime import Runtime, derive
 from braindistill.students.fitting import fit_student
 
 
@@ -32,7 +32,9 @@ def fit_cnn(
     """
     student = {"name": network} | ({} if width is None else {"width": width})
     # a teacher's epoch is as long as a student's, so that both make the same number of steps
-    history = fit_student(image_set, split, None, student, {"name": "none"}, training, seed, folder, runtime)
+    # and its weights start elsewhere: from the student's own seed it would be the baseline of that seed
+    own = derive(seed, "cnn teacher")
+    history = fit_student(image_set, split, None, student, {"name": "none"}, training, own, folder, runtime)
     record = {"name": "cnn", "classes": image_set.classes, "trained_on": image_set.train_ids[split.labelled].tolist()}
     (folder / "teacher.json").write_text(json.dumps(record))
     scores = {"network": {key: value for key, value in history[-1].items() if key in ("loss", "val_accuracy")}}

@@ -67,39 +67,33 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
 def random_soft_labels(image_id: np.ndarray, n_classes: int, seed: int) -> np.ndarray:
     """The original project's noise teacher, softmax(u / 0.01) of uniform noise → log-probabilities (images × classes).
 
-    A row depends on its image's id, not on its place.
+    A row depends on its image's id alone.
     """
     from braindistill.teachers.decoder import log_softmax
 
-    order = np.argsort(image_id, kind="stable")
-    rows = np.empty((len(image_id), n_classes), np.float32)
-    rows[order] = numpy_generator(seed, "random").random((len(image_id), n_classes), np.float32)
-    return log_softmax(rows / 0.01)
+    return log_softmax(_uniform_rows(image_id, n_classes, seed, "random") / 0.01)
 
 
 def permute_other_classes(
     log_probabilities: np.ndarray, labels: np.ndarray, image_id: np.ndarray, seed: int
 ) -> np.ndarray:
     """``random_matched``: each row keeps its values and its true class's value; the other classes' values are permuted."""
-    rng = numpy_generator(seed, "random_matched")
     n, n_classes = log_probabilities.shape
-    order = np.argsort(image_id, kind="stable")
-    keys = np.empty((n, n_classes))
-    keys[order] = rng.random((n, n_classes))
-    rows = np.arange(n)
-    keys[rows, labels] = 2  # sorts last, so that the true class is left out of the permutation
-    shuffled = np.argsort(keys, axis=1)[:, :-1]
-    places = np.broadcast_to(np.arange(n_classes), (n, n_classes))[places_mask(labels, n_classes)].reshape(
-        n, n_classes - 1
-    )
+    keys = _uniform_rows(image_id, n_classes, seed, "random_matched")
+    np.put_along_axis(keys, labels[:, None], 2, axis=1)  # sorts last, so that the true class is left out
+    sources = np.argsort(keys, axis=1)[:, :-1]
+    places = np.nonzero(np.arange(n_classes) != labels[:, None])[1].reshape(n, n_classes - 1)
     permuted = log_probabilities.copy()
-    permuted[rows[:, None], places] = log_probabilities[rows[:, None], shuffled]
+    np.put_along_axis(permuted, places, np.take_along_axis(log_probabilities, sources, axis=1), axis=1)
     return permuted
 
 
-def places_mask(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """(rows × classes) True everywhere but at each row's label."""
-    return np.arange(n_classes)[None] != labels[:, None]
+def _uniform_rows(image_id: np.ndarray, width: int, seed: int, name: str) -> np.ndarray:
+    """Uniform noise (images × width), a row a stream of its own: whatever other images are asked about."""
+    rows = np.empty((len(image_id), width))
+    for row, identifier in enumerate(image_id.tolist()):
+        rows[row] = numpy_generator(seed, name, identifier).random(width)
+    return rows
 
 
 def _same_count(responses: Responses, count: int, seed: int) -> Responses:

@@ -30,9 +30,17 @@ class Labels(NamedTuple):
 
 
 def cross_fit_decoder(
-    data: Responses, known: Labels, folds: str, n_folds: int, decoder: str, penalty: float, seed: int
+    data: Responses,
+    known: Labels,
+    folds: str,
+    n_folds: int,
+    decoder: str,
+    penalty: float,
+    seed: int,
+    *,
+    together: bool = False,
 ) -> tuple[BrainTeacher, Folds, np.ndarray]:
-    """Cross-fit the decoder on measured responses: the part that all teachers with a decoder share."""
+    """Cross-fit the decoder on measured responses, or on features in their place (which are scaled ``together``)."""
     names, of_trial = stimuli_of(data)
     classes = np.array([known.of_stimulus.get(name, -1) for name in names.tolist()])
     if not (classes >= 0).any():
@@ -44,7 +52,9 @@ def cross_fit_decoder(
     admitted = np.zeros((len(of_trial), fold.number), bool)  # may fold k speak about trial t?
     for k in range(fold.number):
         held = (fold.of_trial == k) & (fold.number > 1)
-        models.append(fit_trials(data, np.flatnonzero(labelled & ~held), classes[of_trial], known, decoder, penalty))
+        models.append(
+            fit_trials(data, np.flatnonzero(labelled & ~held), classes[of_trial], known, decoder, penalty, together)
+        )
         # the decoder saw the labelled stimuli outside the fold; by run, it saw every other run's trials of the stimulus
         admitted[:, k] = held | ~labelled if fold.scheme != "run" else held
     in_sample = fold.number == 1
@@ -73,7 +83,8 @@ def cross_fit_decoder(
             out = np.zeros_like(spoken)
             for k in range(fold.number):
                 held = fold.of_trial == k
-                model = fit_trials(part, np.flatnonzero(labelled & ~held), classes[of_trial], known, decoder, penalty)
+                train = np.flatnonzero(labelled & ~held)
+                model = fit_trials(part, train, classes[of_trial], known, decoder, penalty, together)
                 out[held] = model.predict(part.responses[held])
             scores["roi"][name] = {"decoder": _decoder_score(out[labelled], classes[of_trial][labelled], fold, None)}
     else:
@@ -87,9 +98,16 @@ def cross_fit_decoder(
 
 
 def fit_trials(
-    data: Responses, trials: np.ndarray, classes: np.ndarray, known: Labels, decoder: str, penalty: float
+    data: Responses,
+    trials: np.ndarray,
+    classes: np.ndarray,
+    known: Labels,
+    decoder: str,
+    penalty: float,
+    together: bool = False,
 ) -> Logistic:
-    return fit_decoder_model(decoder, np.asarray(data.responses)[trials], classes[trials], len(known.classes), penalty)
+    chosen = np.asarray(data.responses)[trials]
+    return fit_decoder_model(decoder, chosen, classes[trials], len(known.classes), penalty, together=together)
 
 
 def _decoder_score(rows: np.ndarray, classes: np.ndarray, fold: Folds, temperature: float | None) -> dict[str, Any]:

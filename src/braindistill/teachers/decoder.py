@@ -31,14 +31,18 @@ class Logistic:
         return log_softmax(responses @ self.weights + self.bias)
 
 
-def fit_decoder_model(kind: str, responses: np.ndarray, labels: np.ndarray, n_classes: int, penalty: float) -> Logistic:
+def fit_decoder_model(
+    kind: str, responses: np.ndarray, labels: np.ndarray, n_classes: int, penalty: float, *, together: bool = False
+) -> Logistic:
     """Fit the decoder named ``kind``.
 
     Parameters
     ----------
     responses : (trials × voxels)
     labels : (trials) class indices
-    penalty : L2 penalty on z-scored voxels divided by √n_voxels (so that it suits any number of voxels)
+    penalty : L2 penalty on voxels that were z-scored and divided by √n_voxels (so that it suits any number of voxels)
+    together : scale all columns by one number, to the same total variance, instead of z-scoring each. Voxels have no
+        common unit; pixels have, and z-scoring would blow up those that hardly ever change
 
     Raises
     ------
@@ -54,10 +58,14 @@ def fit_decoder_model(kind: str, responses: np.ndarray, labels: np.ndarray, n_cl
         )
     from sklearn.linear_model import LogisticRegression
 
-    mean = responses.mean(0)
-    deviation = responses.std(0)
-    scale = np.where(deviation > 1e-6, deviation, np.inf) * np.sqrt(responses.shape[1])
-    inputs = ((responses - mean) / scale).astype(np.float64)
+    mean = responses.mean(0, dtype=np.float64)
+    deviation = responses.std(0, dtype=np.float64)
+    if together:
+        scale = np.full_like(deviation, np.sqrt((deviation**2).sum()) or np.inf)
+    else:
+        # a constant voxel's deviation is rounding error, whatever the unit
+        scale = np.where(deviation > 1e-6 * np.abs(mean), deviation, np.inf) * np.sqrt(responses.shape[1])
+    inputs = (responses - mean) / scale
     # an L2-penalised linear model lives in the span of its rows: solve there, in n_trials dimensions instead of n_voxels
     rotation = None
     if inputs.shape[1] > inputs.shape[0]:
@@ -83,13 +91,17 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def calibrate(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that minimises the negative log-likelihood of held-out rows (Guo et al. 2017), in [0.05, 20]."""
+    """The temperature that minimises the negative log-likelihood of held-out rows (Guo et al. 2017), in [0.05, 20].
+
+    Labels are smoothed by the weight of one row, lest a handful of right answers be taken for certainty (as in Platt 1999).
+    """
     from scipy.optimize import minimize_scalar
 
-    rows = np.arange(len(labels))
+    n = len(labels)
 
     def nll(log_temperature: float) -> float:
-        return -float(log_softmax(log_probabilities / np.exp(log_temperature))[rows, labels].mean())
+        rows = log_softmax(log_probabilities / np.exp(log_temperature))
+        return -float(n * rows[np.arange(n), labels].mean() + rows.mean()) / (n + 1)
 
     found = minimize_scalar(nll, bounds=(np.log(0.05), np.log(20)), method="bounded")
     return float(np.exp(found.x))

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: penalties tried, on z-scored features divided by √n_features (so that the grid suits any width)
-ALPHAS = np.logspace(-3, 4, 15)
+from braindistill.errors import UserError
+from braindistill.runtime import numpy_generator
+
+#: penalties tried, times the number of stimuli, on features scaled to a total variance of 1: a grid for any size and unit
+ALPHAS = np.logspace(-5, 0, 11)
 _TARGETS_AT_ONCE = 5000
 
 
@@ -17,10 +20,10 @@ class Ridge:
 
     Attributes
     ----------
-    mean, scale : (features) statistics of the features over the stimuli it was fitted on
+    mean, scale : (features) and (1): what features are shifted and divided by, from the stimuli it was fitted on
     intercept : (voxels)
     coefficients : (features × voxels), or, with ``support``, the dual (stimuli × voxels)
-    support : (stimuli × features) standardised features of the dual form, or empty (0 × features)
+    support : (stimuli × features) scaled features of the dual form, or empty (0 × features)
     alphas : (voxels) penalty chosen for each voxel
     """
 
@@ -50,20 +53,30 @@ def fit_ridge(features: np.ndarray, responses: np.ndarray, n_folds: int = 5) -> 
     features : (stimuli × features)
     responses : (stimuli × voxels)
     n_folds : inner folds that choose the penalty; fewer where there are fewer stimuli
+
+    Raises
+    ------
+    UserError
+        Fewer than two stimuli.
     """
     from himalaya.kernel_ridge import KernelRidgeCV
     from himalaya.ridge import RidgeCV
 
     n, width = features.shape
+    if n < 2:
+        raise UserError(f"the encoder needs at least 2 stimuli to be fitted on, and there are {n}: take fewer folds")
+    # inner folds are cut in order, and stimuli often come sorted by class
+    order = numpy_generator(0, "inner folds").permutation(n)
+    features, responses = features[order], responses[order]
     mean = features.mean(0)
-    deviation = features.std(0)
-    # constant features carry nothing: a scale of infinity removes them without changing the width
-    scale = np.where(deviation > 1e-6, deviation, np.inf).astype(np.float32) * np.float32(np.sqrt(width))
+    # one scale for all: z-scoring would blow up pixels that hardly ever change
+    spread = float(np.sqrt(features.var(0, dtype=np.float64).sum()))
+    scale = np.array([spread or 1.0], np.float32)
     inputs = ((features - mean) / scale).astype(np.float32)
     intercept = responses.mean(0)
     targets = (responses - intercept).astype(np.float32)
     folds = max(2, min(n_folds, n))
-    common = {"alphas": ALPHAS, "cv": folds}
+    common = {"alphas": ALPHAS * n, "cv": folds}
     if width <= n:
         model = RidgeCV(fit_intercept=False, solver_params=_solver(targets), **common)
         coefficients = model.fit(inputs, targets).coef_

@@ -14,6 +14,8 @@ from braindistill.runtime import progress, seeded
 
 KINDS = ("pixels", "gabor", "network")
 _BATCH = 256
+#: side to which Gabor filters see larger pictures reduced: the bank's shortest wavelength is then 8 pixels
+_GABOR_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class ImageFeatures:
 
         def keep(name: str) -> Any:
             def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
-                kept[name] = F.adaptive_avg_pool2d(output, 2).flatten(1) if output.ndim == 4 else output.flatten(1)
+                # a copy, since the next module may work in place
+                kept[name] = (F.adaptive_avg_pool2d(output, 2) if output.ndim == 4 else output).flatten(1).clone()
 
             return hook
 
@@ -110,18 +113,22 @@ def _gabor(images: np.ndarray, device: str) -> np.ndarray:
     import torch
     import torch.nn.functional as F
 
-    grey = images.astype(np.float32).mean(1, keepdims=True) / 255
-    side = min(grey.shape[2:])
+    side = min(*images.shape[2:], _GABOR_SIDE)
+    size = [round(length * side / min(images.shape[2:])) for length in images.shape[2:]]
     rows = []
     with torch.no_grad():
         banks = [_gabor_pairs(max(3.0, side * scale)) for scale in (1 / 8, 1 / 4, 1 / 2)]
-        grid = min(8, side // 2)
-        for start in range(0, len(grey), _BATCH):
-            batch = torch.from_numpy(grey[start : start + _BATCH]).to(device)
+        grid = max(1, min(8, side // 2))
+        for start in progress(range(0, len(images), _BATCH), "gabor features"):
+            grey = images[start : start + _BATCH].astype(np.float32).mean(1, keepdims=True) / 255
+            batch = torch.from_numpy(grey).to(device)
+            if side < min(images.shape[2:]):
+                batch = F.interpolate(batch, size, mode="bilinear", antialias=True)
             energies = []
             for even, odd in banks:
-                pad = even.shape[-1] // 2
-                pair = [F.conv2d(batch, torch.from_numpy(bank).to(device), padding=pad) for bank in (even, odd)]
+                # the border goes on outside: padding with black would be an edge
+                padded = F.pad(batch, (even.shape[-1] // 2,) * 4, mode="replicate")
+                pair = [F.conv2d(padded, torch.from_numpy(bank).to(device)) for bank in (even, odd)]
                 energies.append(F.adaptive_avg_pool2d((pair[0] ** 2 + pair[1] ** 2).sqrt(), grid).flatten(1))
             rows.append(torch.cat(energies, 1).cpu().numpy())
     return np.concatenate(rows)
@@ -157,16 +164,17 @@ def _load_network(name: str, weights: str | None) -> Any:
             raise UserError(
                 f"teacher.weights={weights}: no such file; give a .safetensors or .pth file of {name}'s weights"
             )
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
         try:
+            if path.suffix == ".safetensors":
+                from safetensors.torch import load_file
+
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
             network.load_state_dict(state)
-        except RuntimeError as error:
+        except Exception as error:  # both readers raise errors of their own kinds
+            reason = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise UserError(
-                f"teacher.weights={weights}: not the weights of {name}: {str(error).splitlines()[-1].strip()}"
+                f"teacher.weights={weights}: not the weights of {name}: {reason[-1] if reason else type(error).__name__}"
             ) from error
     return network.eval()

@@ -34,7 +34,7 @@ def make_folds(responses: Responses, classes: np.ndarray, scheme: str, n_folds: 
 
     Parameters
     ----------
-    classes : (stimuli, in the order of first appearance) class index, −1 = unlabelled
+    classes : (stimuli, sorted by id) class index, −1 = unlabelled
     scheme : ``auto``, ``stimulus`` or ``run``. ``auto`` is by stimulus; by run where each class is a single stimulus,
         or where there are runs but no pictures.
     n_folds : folds by stimulus, class-balanced; by run there is one a run. 1 = no cross-fitting: all is in sample
@@ -44,6 +44,8 @@ def make_folds(responses: Responses, classes: np.ndarray, scheme: str, n_folds: 
     UserError
         Fewer stimuli than folds; folds by run without runs.
     """
+    if n_folds < 1:
+        raise UserError(f"teacher.n_folds={n_folds}: take 2 or more, or 1 to hold nothing out")
     names, of_stimulus = stimuli_of(responses)
     labelled = classes[classes >= 0]
     lone = len(labelled) > 0 and np.bincount(labelled)[np.unique(labelled)].max() == 1
@@ -54,8 +56,11 @@ def make_folds(responses: Responses, classes: np.ndarray, scheme: str, n_folds: 
         return Folds("none", np.zeros(len(of_stimulus), int), 1)
     if scheme == "run" or (scheme == "auto" and (lone or no_pictures)):
         if len(runs) < 2:
-            why = "teacher.folds=run" if scheme == "run" else "each class is a single stimulus, so folds must be by run"
-            raise UserError(f"{why}, but the data name {len(runs)} run(s): at least 2 are needed")
+            why, way = "teacher.folds=run", "take teacher.folds=stimulus"
+            if scheme == "auto":
+                why = "each class is a single stimulus, so folds must be by run"
+                way = "give more labels a class (images.n_train)"
+            raise UserError(f"{why}, but the data name {len(runs)} run(s): at least 2 are needed; {way}")
         return Folds("run", np.searchsorted(runs, run), len(runs))
     if len(names) < n_folds:
         raise UserError(f"teacher.n_folds={n_folds}: there are only {len(names)} stimuli; take at most that many folds")
@@ -86,11 +91,11 @@ def split_roles(rest: np.ndarray, classes: np.ndarray, seed: int, fold: int) -> 
     unlabelled, labelled = rest[classes[rest] < 0], rng.permutation(rest[classes[rest] >= 0])
     wanted = len(rest) // 2 - len(unlabelled)
     if wanted > 0:
-        # every class gives the same share: rank stimuli inside their class, take the low ranks
-        rank = np.empty(len(labelled), int)
+        # every class gives the same share: rank stimuli inside their class, take the low ranks; the decoder keeps the last
+        rank = np.empty(len(labelled))
         for value in np.unique(classes[labelled]):
             members = np.flatnonzero(classes[labelled] == value)
-            rank[members] = np.arange(len(members))
+            rank[members] = np.arange(1, len(members) + 1) / len(members)
         chosen = np.argsort(rank, kind="stable")[:wanted]
         moved = np.zeros(len(labelled), bool)
         moved[chosen] = True
@@ -99,9 +104,10 @@ def split_roles(rest: np.ndarray, classes: np.ndarray, seed: int, fold: int) -> 
 
 
 def stimuli_of(responses: Responses) -> tuple[np.ndarray, np.ndarray]:
-    """Stimulus names in order of first appearance, and each trial's index into them."""
-    names, first, inverse = np.unique(responses.stimulus_id, return_index=True, return_inverse=True)
-    order = np.argsort(first, kind="stable")
-    position = np.empty(len(order), int)
-    position[order] = np.arange(len(order))
-    return names[order], position[inverse]
+    """Stimulus names, sorted, and each trial's index into them.
+
+    Sorted, so that folds and roles depend on the seed and the stimuli, and not on the order of trials: a control that
+    deals responses to other images has the folds of the teacher that it controls.
+    """
+    names, of_trial = np.unique(responses.stimulus_id, return_inverse=True)
+    return names, of_trial

@@ -1,0 +1,269 @@
+"""The evaluation of predictions that were made up, so that it is known what they mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from braindistill.images import ImageSet
+from braindistill.runtime import Runtime
+from braindistill.stages import eval as stage
+from braindistill.stages.eval import evaluate, is_brain
+
+SEEDS = list(range(6))
+COMMAND = "braindistill eval experiment=made_up eval.seeds=6"
+#: accuracy of each arm's made predictions
+SKILL = {"baseline": 0.6, "label_smoothing": 0.62, "kd": 0.6, "features": 0.61, "shuffled_fmri": 0.5, "brain": 0.9}
+TEACHERS: dict[str, dict[str, Any]] = {
+    "kd": {"name": "cnn"},
+    "features": {"name": "features", "labels": "student"},
+    "shuffled_fmri": {"name": "brain", "control": "shuffled_fmri", "labels": "student", "disjoint": True},
+    "brain": {"name": "brain", "control": None, "labels": "student", "disjoint": True},
+}
+
+
+def describe(arm: str) -> dict[str, Any]:
+    taught = arm in TEACHERS
+    return {
+        "images": {"n_train": 8, "n_pool": 10, "n_val": 2, "labels_matched": False, "allow_overlap": False},
+        "teacher": TEACHERS.get(arm, {}),
+        "target": {"name": "soft_labels", "images": "all"} if taught else {},
+        "overrides": [f"method={arm}"],
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], dict[str, Path], Path]]:
+    """Lay out what an evaluation reads → its config, its inputs and its folder."""
+
+    def lay_out(**skill: float) -> tuple[dict[str, Any], dict[str, Path], Path]:
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (130, 1, 2, 2)).astype(np.uint8)
+        ids, labels = np.array([f"i{row:03d}" for row in range(130)]), np.arange(130) % 2
+        image_set = ImageSet(images[:30], ids[:30], labels[:30], images[30:], ids[30:], labels[30:], ["a", "b"])
+        image_set.save(tmp_path / "images")
+        np.savez(tmp_path / "images" / "stimuli.npz", stimulus_id=ids[:30])
+        inputs = {"images": tmp_path / "images"}
+        config: dict[str, Any] = {"eval": {"seeds": SEEDS}, "arms": {}, "not_run": {}, "command": COMMAND}
+        for arm, level in (skill or SKILL).items():
+            config["arms"][arm] = describe(arm)
+            for seed in SEEDS:
+                right = rng.random(100) < level
+                said = np.where(right, labels[30:], 1 - labels[30:])
+                folder = inputs[f"prediction/{arm}/{seed}"] = tmp_path / "predict" / f"{arm}-{seed}"
+                folder.mkdir(parents=True)
+                rows = np.log(np.where(said[:, None] == [0, 1], 0.8, 0.2)).astype(np.float32)
+                np.save(folder / "log_probabilities.npy", rows)
+                if arm in TEACHERS:
+                    target = inputs[f"target/{arm}/{seed}"] = tmp_path / "export" / f"{arm}-{seed}"
+                    sources = {"in_sample": 8} if arm == "kd" else {"measured": 18}
+                    record = {"accuracy_pool": 0.7 + seed / 100, "accuracy_labelled": None, "entropy": 0.3}
+                    temperature = None if arm == "kd" else {"measured": 0.5, "predicted": 2.0}
+                    write_json(target / "target.json", record | {"sources": sources, "temperature": temperature})
+                    teacher = inputs[f"teacher/{arm}/{seed}"] = tmp_path / "train-teacher" / f"{arm}-{seed}"
+                    write_json(teacher / "scores.json", {"decoder": {"accuracy": 0.8}})
+                    write_json(teacher / "teacher.json", {"labelled": ids[:20].tolist()})
+                    if arm == "brain":
+                        np.save(teacher / "voxel_r.npy", np.linspace(0, 1, 5, dtype=np.float32))
+        out = tmp_path / "out"
+        out.mkdir()
+        return config, inputs, out
+
+    return lay_out
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the page out, which has its own tests, and the dearer check of the interval."""
+    monkeypatch.setattr(stage, "write_report", lambda results, path: path.write_text("page"))
+    monkeypatch.setattr(stage, "crossed_bootstrap", lambda difference: (0.0, 0.0))
+
+
+def test_results_hold_the_fixed_names(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make()
+    results = evaluate(config, inputs, out, {}, COMMAND)
+    assert json.loads((out / "results.json").read_text()) == results
+    assert list(results["arms"]) == list(SKILL)
+    labels = np.arange(30, 130) % 2
+    for arm, found in results["arms"].items():
+        assert found["n_seeds"] == 6
+        accuracy = found["accuracy"]
+        by_hand = [
+            (np.load(inputs[f"prediction/{arm}/{seed}"] / "log_probabilities.npy").argmax(1) == labels).mean()
+            for seed in SEEDS
+        ]
+        assert accuracy["per_seed"] == pytest.approx(by_hand)
+        assert accuracy["mean"] == pytest.approx(np.mean(by_hand))
+        assert accuracy["ci_low"] < accuracy["mean"] < accuracy["ci_high"]
+        assert found["labels"] == 10, "training and validation labels"
+        assert found["balanced_accuracy"] == pytest.approx(np.mean(by_hand), abs=0.03)
+        share = np.mean(by_hand)
+        assert found["nll"] == pytest.approx(-share * np.log(0.8) - (1 - share) * np.log(0.2), abs=1e-5)
+        assert found["ece"] == pytest.approx(np.mean(np.abs(np.array(by_hand) - 0.8)), abs=1e-5)
+        assert found["keys"]["predictions"] == [f"{arm}-{seed}" for seed in SEEDS]
+    names = {"a", "b", "difference", "ci_low", "ci_high", "p", "p_adjusted"}
+    assert all(names <= row.keys() for row in results["comparisons"])
+    pairs = [(row["a"], row["b"]) for row in results["comparisons"]]
+    assert pairs[:5] == [(arm, "baseline") for arm in SKILL if arm != "baseline"]
+    assert pairs[5:] == [("brain", arm) for arm in ("label_smoothing", "kd", "features", "shuffled_fmri")]
+    for row in results["comparisons"]:
+        means = [results["arms"][row[side]]["accuracy"]["mean"] for side in "ab"]
+        assert row["difference"] == pytest.approx(means[0] - means[1])
+        assert row["p"] <= row["p_adjusted"] <= 1
+    assert (results["n_seeds"], results["n_test"], results["chance"]) == (6, 100, 0.5)
+    assert (results["n_train"], results["n_pool"], results["n_val"]) == (8, 10, 2)
+    assert results["classes"] == ["a", "b"]
+    assert (results["command"], results["experiment"]) == (COMMAND, "made_up")
+    assert results["failed"] == results["not_run"] == {}
+    assert results["warnings"] == []
+    assert (out / "results.csv").read_text().count("\n") >= 7
+
+
+def test_the_claim_is_made_against_each_required_control(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make()
+    (claim,) = evaluate(config, inputs, out, {})["claims"]
+    assert (claim["arm"], claim["holds"]) == ("brain", True)
+    assert [part["b"] for part in claim["components"]] == ["label_smoothing", "kd", "features", "shuffled_fmri"]
+    assert claim["p"] == max(part["p"] for part in claim["components"]) < 0.05
+
+
+def test_one_control_that_does_as_well_is_enough_against_it(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make(**SKILL | {"features": 0.9})
+    (claim,) = evaluate(config, inputs, out, {})["claims"]
+    assert claim["holds"] is False
+    assert "features" in claim["reason"]
+
+
+def test_controls_that_apply_are_required_and_those_that_do_not_are_no_gap(
+    make: Callable[..., Any], quick: None
+) -> None:
+    config, inputs, out = make(**SKILL, labels_matched=0.95)
+    config["arms"]["brain"]["teacher"] = config["arms"]["brain"]["teacher"] | {"labels": "all"}
+    config["not_run"] = {"random_matched": "targets are on an unlabelled pool"}
+    results = evaluate(config, inputs, out, {})
+    (claim,) = results["claims"]
+    assert claim["holds"] is False
+    assert [part["b"] for part in claim["components"]][-1] == "labels_matched"
+    assert results["not_run"] == {"random_matched": "targets are on an unlabelled pool"}
+    del config["arms"]["labels_matched"]
+    (claim,) = evaluate(config, inputs, out, {})["claims"]
+    assert claim["holds"] is None, "more labels than the baseline, and nothing to show that they were not the help"
+    assert "labels_matched is missing" in claim["reason"]
+
+
+@pytest.mark.parametrize("fate", ["failed", "left out", "not run"])
+def test_a_missing_control_leaves_the_claim_undecided(make: Callable[..., Any], quick: None, fate: str) -> None:
+    config, inputs, out = make()
+    failed = {}
+    if fate == "failed":
+        failed = {"features": "out of memory"}
+    else:
+        del config["arms"]["features"]
+        config["not_run"] = {"features": "has no pictures"} if fate == "not run" else {}
+    results = evaluate(config, inputs, out, failed)
+    (claim,) = results["claims"]
+    assert claim["holds"] is None
+    assert claim["p"] is None
+    reason = {"failed": "out of memory", "left out": "not among eval.arms", "not run": "has no pictures"}[fate]
+    assert f"the arm features is missing ({reason})" in claim["reason"]
+    assert "features" not in results["arms"]
+    assert results["failed"] == failed
+
+
+def test_a_failed_brain_arm_leaves_its_claim_undecided(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make()
+    results = evaluate(config, inputs, out, {"brain": "killed"})
+    (claim,) = results["claims"]
+    assert (claim["arm"], claim["holds"]) == ("brain", None)
+    assert "killed" in claim["reason"]
+    assert all("brain" not in (row["a"], row["b"]) for row in results["comparisons"])
+
+
+def test_without_any_result_there_is_still_a_report(make: Callable[..., Any]) -> None:
+    config, inputs, out = make(baseline=0.5, brain=0.5)
+    results = evaluate(config, inputs, out, {"baseline": "disk full", "brain": "disk full"})
+    assert results["arms"] == {}
+    assert results["comparisons"] == []
+    assert "disk full" in (out / "report.html").read_text()
+    assert (out / "results.csv").exists()
+
+
+def test_what_stood_behind_an_arm_is_told(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make()
+    config["arms"]["brain"]["teacher"] = config["arms"]["brain"]["teacher"] | {"disjoint": False}
+    config["arms"]["features"]["images"] = config["arms"]["features"]["images"] | {"allow_overlap": True}
+    results = evaluate(config, inputs, out, {})
+    arms = results["arms"]
+    assert arms["baseline"]["teacher"] is None
+    assert arms["brain"]["teacher"]["accuracy_pool"] == pytest.approx(0.725)
+    assert arms["brain"]["teacher"]["accuracy_labelled"] is None
+    assert arms["brain"]["teacher"]["temperature"] == 0.5
+    assert arms["brain"]["teacher"]["scores"] == {"decoder": {"accuracy": 0.8}}
+    assert arms["kd"]["teacher"]["temperature"] is None
+    assert arms["brain"]["marks"] == [
+        "encoder and decoder share stimuli (teacher.disjoint=false): labels leak around the brain"
+    ]
+    assert arms["kd"]["marks"] == ["in-sample targets on 8 labelled images, as ordinary KD has it"]
+    assert "images.allow_overlap=true" in arms["features"]["marks"][0]
+    assert results["encoder_r"] == {"brain": [0.0, 0.25, 0.5, 0.75, 1.0]}
+    assert arms["brain"]["keys"]["teachers"] == [f"brain-{seed}" for seed in SEEDS]
+
+
+def test_unequal_budgets_of_labels_are_warned_about(make: Callable[..., Any], quick: None) -> None:
+    """A decoder that saw 20 labels, where students have 8 of them and 2 for validation."""
+    config, inputs, out = make()
+    config["arms"]["brain"]["teacher"] = config["arms"]["brain"]["teacher"] | {"labels": "all"}
+    results = evaluate(config, inputs, out, {})
+    image_set = ImageSet.load(inputs["images"])
+    from braindistill.images import split
+
+    options = {"n_train": 8, "n_pool": 10, "n_val": 2}
+    known = split(image_set, image_set.train_ids.tolist(), 0, **options).labelled
+    more = len(set(image_set.train_ids[:20]) - set(image_set.train_ids[known]))
+    assert results["arms"]["brain"]["labels"] == 10 + more > 10
+    assert [warning for warning in results["warnings"] if "unequal label budgets" in warning] == [
+        f"unequal label budgets: 10 labels, but brain {10 + more}; labels_matched is the arm to beat"
+    ]
+
+
+def test_one_draw_of_a_teacher_for_all_seeds_is_warned_about(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make()
+    for seed in SEEDS:
+        inputs[f"teacher/brain/{seed}"] = inputs["teacher/brain/0"]
+    (warning,) = evaluate(config, inputs, out, {})["warnings"]
+    assert warning.startswith("brain: 6 seeds share 1 draw(s) of the teacher")
+
+
+def test_the_stage_writes_its_three_files(make: Callable[..., Any]) -> None:
+    config, inputs, out = make(baseline=0.6, brain=0.8)
+    stage.run(config, inputs, out, Runtime(device="cpu"))
+    assert sorted(file.name for file in out.iterdir()) == ["report.html", "results.csv", "results.json"]
+    page = (out / "report.html").read_text()
+    assert "brain" in page
+    assert "cannot be decided" in page
+
+
+@pytest.mark.parametrize(
+    ("teacher", "target", "answer"),
+    [
+        ({"name": "brain", "control": None}, "soft_labels", True),
+        ({"name": "decoder", "control": None}, "soft_labels", True),
+        ({"name": "brain", "control": "nuisance"}, "soft_labels", False),
+        ({"name": "features"}, "soft_labels", False),
+        ({"name": "random_matched"}, "soft_labels", False),
+        ({"name": "brain", "control": None}, "file", False),
+        ({}, None, False),
+    ],
+)
+def test_what_a_brain_arm_is(teacher: dict[str, Any], target: str | None, answer: bool) -> None:
+    assert is_brain({"teacher": teacher, "target": {"name": target} if target else {}}) is answer

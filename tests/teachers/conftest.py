@@ -1,0 +1,61 @@
+"""Subjects whose voxels carry as much of the pictures as a test asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from braindistill.fmri.responses import Responses
+from braindistill.teachers.cross_fitting import Labels
+
+
+@pytest.fixture
+def make_subject() -> Callable[..., Responses]:
+    """A factory of subjects looking at 6 × 6 pictures: a prototype a class, and noise; voxels are linear in the pixels."""
+
+    def make(
+        n: int = 40,
+        n_classes: int = 2,
+        *,
+        voxels: int = 30,
+        signal: float = 1.0,
+        repeats: int = 1,
+        runs: int = 0,
+        pictures: bool = True,
+        seed: int = 0,
+    ) -> Responses:
+        rng = np.random.default_rng(seed)
+        classes = rng.permutation(np.arange(n) % n_classes)
+        prototypes = rng.uniform(60, 190, (n_classes, 1, 6, 6))
+        images = np.clip(prototypes[classes] + rng.normal(0, 25, (n, 1, 6, 6)), 0, 255).astype(np.uint8)
+        readout = rng.normal(0, 1, (36, voxels)) / 6
+        clean = (images.reshape(n, 36) - images.reshape(n, 36).mean(0)) / 25 @ readout
+        order = np.concatenate([rng.permutation(n) for _ in range(repeats)])
+        responses = signal * clean[order] + rng.normal(0, 1, (len(order), voxels))
+        names = np.array([f"s{row:03d}" for row in rng.permutation(n)])
+        return Responses(
+            responses.astype(np.float32),
+            names[order],
+            run=np.array([f"run{place % runs}" for place in range(len(order))]) if runs else None,
+            label=np.array(["abcdefghij"[classes[row]] for row in order]),
+            rois={"left": np.arange(voxels) < voxels // 2, "nuisance": np.arange(voxels) >= voxels - 4},
+            images=images if pictures else None,
+            image_id=names if pictures else None,
+        )
+
+    return make
+
+
+@pytest.fixture
+def know() -> Callable[..., Labels]:
+    """Labels of a subject's stimuli: of all, or of the first ``n`` in the order of their names."""
+
+    def make(subject: Responses, n: int | None = None, source: str = "all") -> Labels:
+        assert subject.label is not None
+        classes = sorted(set(subject.label.tolist()))
+        given = dict(zip(subject.stimulus_id.tolist(), subject.label.tolist(), strict=True))
+        return Labels(classes, {name: classes.index(given[name]) for name in sorted(given)[:n]}, source)
+
+    return make

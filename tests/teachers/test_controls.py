@@ -1,0 +1,173 @@
+"""Each control lacks one thing, and keeps all others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from braindistill.errors import UserError
+from braindistill.fmri.responses import Responses
+from braindistill.teachers.controls import (
+    control_responses,
+    derangement,
+    permute_other_classes,
+    random_soft_labels,
+    shuffle_pairing,
+)
+from braindistill.teachers.decoder import log_softmax
+
+Make = Callable[..., Responses]
+
+
+@given(st.integers(2, 12), st.integers(0, 50))
+def test_a_derangement_has_no_fixed_point(n: int, seed: int) -> None:
+    order = derangement(n, np.random.default_rng(seed))
+    assert sorted(order) == list(range(n))
+    assert (order != np.arange(n)).all()
+
+
+def test_derangements_are_uniform() -> None:
+    rng = np.random.default_rng(0)
+    counts = np.unique([derangement(4, rng) for _ in range(1800)], axis=0, return_counts=True)[1]
+    assert len(counts) == 9
+    assert abs(counts - 200).max() < 60
+
+
+def test_shuffling_deals_responses_to_other_images_and_keeps_everything_else(make_subject: Make) -> None:
+    subject = make_subject(20, 2, repeats=3)
+    shuffled = shuffle_pairing(subject, 1)
+    np.testing.assert_array_equal(shuffled.responses, subject.responses)
+    assert (shuffled.stimulus_id != subject.stimulus_id).all(), "no response stays with its image"
+    pairs = set(zip(subject.stimulus_id.tolist(), shuffled.stimulus_id.tolist(), strict=True))
+    assert len(pairs) == 20, "repeats stay together"
+    assert len({new for _, new in pairs}) == 20
+    label_of = dict(zip(subject.stimulus_id.tolist(), subject.label.tolist(), strict=True))
+    assert [label_of[name] for name in shuffled.stimulus_id.tolist()] == shuffled.label.tolist(), "labels stay"
+    assert shuffled.image_id is subject.image_id
+    shuffled.check()
+    assert not np.array_equal(shuffle_pairing(subject, 2).stimulus_id, shuffled.stimulus_id)
+    assert np.array_equal(shuffle_pairing(subject, 1).stimulus_id, shuffled.stimulus_id)
+
+
+def test_who_gets_whose_responses_does_not_depend_on_the_order_of_trials(make_subject: Make) -> None:
+    subject = make_subject(20, 2, repeats=2)
+    order = np.random.default_rng(0).permutation(40)
+    moved = dataclasses.replace(
+        subject,
+        responses=subject.responses[order],
+        stimulus_id=subject.stimulus_id[order],
+        label=subject.label[order],
+    )
+    np.testing.assert_array_equal(shuffle_pairing(moved, 3).stimulus_id, shuffle_pairing(subject, 3).stimulus_id[order])
+
+
+def test_unlabelled_stimuli_take_part_in_the_shuffle(make_subject: Make) -> None:
+    subject = make_subject(20, 2)
+    subject.label[subject.stimulus_id < "s010"] = ""
+    shuffled = shuffle_pairing(subject, 0)
+    assert ((shuffled.label == "") == (shuffled.stimulus_id < "s010")).all()
+    assert shuffle_pairing(dataclasses.replace(subject, label=None), 0).label is None
+
+
+def test_blocks_without_pictures_are_shuffled_by_trial(make_subject: Make) -> None:
+    """Dealing a category's blocks to another category as a whole would only rename the classes."""
+    subject = make_subject(4, 4, repeats=8, runs=2, pictures=False)
+    shuffled = shuffle_pairing(subject, 0)
+    assert shuffled.stimulus_id is subject.stimulus_id
+    assert shuffled.label is subject.label
+    assert not np.array_equal(shuffled.responses, subject.responses)
+    assert sorted(map(tuple, shuffled.responses.tolist())) == sorted(map(tuple, subject.responses.tolist()))
+
+
+def test_nuisance_takes_as_many_voxels_from_outside(make_subject: Make, capsys: pytest.CaptureFixture) -> None:
+    subject = make_subject(10, 2, voxels=40)
+    subject.rois = {"V1": np.arange(40) < 7, "elsewhere": np.arange(40) >= 20}
+    found = control_responses(subject, "nuisance", "V1", "elsewhere", 0)
+    assert found.responses.shape == (10, 7)
+    columns = [np.flatnonzero((subject.responses == column[:, None]).all(0)).item() for column in found.responses.T]
+    assert min(columns) >= 20
+    assert columns == sorted(set(columns))
+    other = control_responses(subject, "nuisance", "V1", "elsewhere", 1)
+    assert not np.array_equal(other.responses, found.responses)
+    assert capsys.readouterr().err == ""
+    all_of_them = control_responses(subject, "nuisance", "all", "elsewhere", 0)
+    assert all_of_them.responses.shape == (10, 20)
+    subject.rois["V1"][:] = np.arange(40) < 15
+    subject.rois["elsewhere"] = np.arange(40) >= 36
+    assert control_responses(subject, "nuisance", "V1", "elsewhere", 0).responses.shape == (10, 4)
+    assert "only 4 voxels outside visual cortex for 15" in capsys.readouterr().err
+
+
+def test_a_missing_mask_and_an_unknown_control_are_named(make_subject: Make) -> None:
+    subject = make_subject(10, 2)
+    with pytest.raises(UserError, match=r"no mask named 'nuisence'.*teacher\.nuisance.*nuisance"):
+        control_responses(subject, "nuisance", "left", "nuisence", 0)
+    with pytest.raises(UserError, match=r"teacher\.control=shuffled: .*shuffled_fmri"):
+        control_responses(subject, "shuffled", "all", "nuisance", 0)
+    with pytest.raises(UserError, match=r"ROI 'V9' is not in this data set.*left"):
+        control_responses(subject, None, "V9", "nuisance", 0)
+
+
+def test_without_a_control_the_roi_is_all_that_changes(make_subject: Make) -> None:
+    subject = make_subject(10, 2)
+    np.testing.assert_array_equal(
+        control_responses(subject, None, "left", "nuisance", 0).responses, subject.responses[:, :15]
+    )
+    assert control_responses(subject, None, "all", "nuisance", 0).responses.shape == (10, 26)
+    assert control_responses(subject, None, "all", "", 0).responses.shape == (10, 30)
+
+
+IDS = np.array([f"image-{row}" for row in range(50)])
+
+
+def test_random_rows_depend_on_the_id_and_the_seed_alone() -> None:
+    rows = random_soft_labels(IDS, 10, 0)
+    order = np.random.default_rng(0).permutation(50)[:20]
+    np.testing.assert_array_equal(random_soft_labels(IDS[order], 10, 0), rows[order])
+    assert not np.allclose(random_soft_labels(IDS, 10, 1), rows)
+    assert len(np.unique(rows, axis=0)) == 50
+    np.testing.assert_allclose(np.exp(rows).sum(1), 1, rtol=1e-5)
+
+
+def test_random_rows_are_the_originals_softmax_of_noise_over_a_hundredth() -> None:
+    rows = random_soft_labels(np.array([f"{row}" for row in range(3000)]), 2, 0)
+    # log-odds are 100 (u − v), triangular on ± 100
+    odds = rows[:, 0] - rows[:, 1]
+    assert abs(odds).max() <= 100
+    assert odds.mean() == pytest.approx(0, abs=3)
+    assert odds.std() == pytest.approx(100 / np.sqrt(6), rel=0.05)
+    assert (np.exp(rows.max(1)) > 0.99).mean() > 0.85, "nearly one-hot"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 8), st.integers(0, 100))
+def test_random_matched_keeps_values_and_the_true_class(n_classes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = log_softmax(rng.normal(size=(50, n_classes)))
+    labels = rng.integers(0, n_classes, 50)
+    permuted = permute_other_classes(rows, labels, IDS, seed)
+    np.testing.assert_array_equal(np.sort(permuted, 1), np.sort(rows, 1))
+    every = np.arange(50)
+    np.testing.assert_array_equal(permuted[every, labels], rows[every, labels])
+    if n_classes == 2:
+        np.testing.assert_array_equal(permuted, rows)
+    else:
+        assert not np.array_equal(permuted, rows)
+        assert not np.array_equal(permute_other_classes(rows, labels, IDS, seed + 1), permuted)
+    order = rng.permutation(50)[:30]
+    np.testing.assert_array_equal(permute_other_classes(rows[order], labels[order], IDS[order], seed), permuted[order])
+
+
+def test_random_matched_permutes_uniformly() -> None:
+    ids = np.array([f"{row}" for row in range(1200)])
+    rows = np.tile(np.array([[-4.0, -3.0, -2.0, -1.0]], np.float32), (1200, 1))
+    permuted = permute_other_classes(rows, np.full(1200, 1), ids, 0)
+    kinds, counts = np.unique(permuted, axis=0, return_counts=True)
+    assert len(kinds) == 6
+    assert (kinds[:, 1] == -3).all()
+    assert abs(counts - 200).max() < 60
