@@ -187,7 +187,9 @@ def seeds_of(config: Mapping[str, Any]) -> list[int]:
 def step_for(verb: str, planner: Planner, config: Mapping[str, Any], words: list[str]) -> list[Step]:
     """The artifacts that a verb (other than eval) is asked for; the last one is the one it prints."""
     if verb == "prepare":
-        return [planner.images(config, words), planner.responses(config, words)]
+        # somebody who only names fMRI data has no student's pictures to join them with yet
+        named = any(word.lstrip("+").startswith(("images", "experiment")) for word in words)
+        return [*([planner.images(config, words)] if named else []), planner.responses(config, words)]
     single = {"train-teacher": planner.teacher, "export": planner.target, "distill": planner.student}
     return [single[verb](config, words)]
 

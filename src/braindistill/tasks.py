@@ -124,8 +124,8 @@ def _eval(cache: Cache, config: dict[str, Any], runtime: Runtime, job: Job) -> i
         failures = ensure(cache, data, runtime)
         if failures:
             return _report_failures(failures)
-    rois = _roi_names(cache, data[1])
-    reasons = {arm.name: why for arm in arms if (why := _why_not(arm, arms, seeds[0], rois))}
+    rois, n_classes = _what_data_have(cache, *data)
+    reasons = {arm.name: why for arm in arms if (why := _why_not(arm, arms, seeds[0], rois, n_classes))}
     running = [arm for arm in arms if arm.name not in reasons]
     if not running:
         told = "; ".join(f"{name}: {why}" for name, why in reasons.items())
@@ -146,7 +146,7 @@ def _eval(cache: Cache, config: dict[str, Any], runtime: Runtime, job: Job) -> i
     return 0
 
 
-def _why_not(arm: Arm, arms: list[Arm], seed: int, rois: set[str] | None) -> str | None:
+def _why_not(arm: Arm, arms: list[Arm], seed: int, rois: set[str] | None, n_classes: int | None) -> str | None:
     """The reason why the data or the experiment can't have an arm, or None."""
     config = arm.config(seed)
     teacher = config["teacher"]
@@ -157,23 +157,23 @@ def _why_not(arm: Arm, arms: list[Arm], seed: int, rois: set[str] | None) -> str
             return "decoder and students have the same labels (teacher.labels=student), so the budget is equal as it is"
     if taught and teacher.get("control") == "nuisance" and rois is not None and teacher["nuisance"] not in rois:
         return f"the data have no mask '{teacher['nuisance']}' of voxels outside visual cortex"
-    if (
-        taught
-        and teacher["name"] == "random_matched"
-        and config["images"]["n_pool"]
-        and config["target"]["images"] != "labelled"
-    ):
-        return "targets are on an unlabelled pool, where it would use labels that no other arm has"
+    if taught and teacher["name"] == "random_matched":
+        if config["images"]["n_pool"] and config["target"]["images"] != "labelled":
+            return "targets are on an unlabelled pool, where it would use labels that no other arm has"
+        if n_classes == 2:
+            return "with two classes there is only one other class, and nothing to permute"
     return None
 
 
-def _roi_names(cache: Cache, responses: Step) -> set[str] | None:
-    folder = cache.lookup(responses)
-    if folder is None:
-        return None
+def _what_data_have(cache: Cache, images: Step, responses: Step) -> tuple[set[str] | None, int | None]:
+    """Names of the ROIs and number of the student's classes; None in a dry run where they aren't prepared yet."""
+    folders = cache.lookup(images), cache.lookup(responses)
+    if folders[0] is None or folders[1] is None:
+        return None, None
     from braindistill.fmri.responses import Responses
+    from braindistill.images import ImageSet
 
-    return set(Responses.load(folder).rois)
+    return set(Responses.load(folders[1]).rois), len(ImageSet.load(folders[0]).classes)
 
 
 def _print_results(results: dict[str, Any], folder: Path) -> None:

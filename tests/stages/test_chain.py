@@ -12,9 +12,9 @@ import torch
 
 from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
+from braindistill.images import open_images
 from braindistill.runtime import Runtime
 from braindistill.stages import distill, export, images, predict, train_teacher
-from braindistill.stages.images import open_images
 from braindistill.stages.train_teacher import all_labels
 from braindistill.students import load
 from braindistill.targets import SoftLabels

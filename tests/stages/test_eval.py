@@ -115,7 +115,8 @@ def test_results_hold_the_fixed_names(make: Callable[..., Any], quick: None) -> 
     assert all(names <= row.keys() for row in results["comparisons"])
     pairs = [(row["a"], row["b"]) for row in results["comparisons"]]
     assert pairs[:5] == [(arm, "baseline") for arm in SKILL if arm != "baseline"]
-    assert pairs[5:] == [("brain", arm) for arm in ("label_smoothing", "kd", "features", "shuffled_fmri")]
+    assert pairs[5:9] == [("brain", arm) for arm in ("label_smoothing", "kd", "features", "shuffled_fmri")]
+    assert pairs[9:] == [("shuffled_fmri", "label_smoothing")]
     for row in results["comparisons"]:
         means = [results["arms"][row[side]]["accuracy"]["mean"] for side in "ab"]
         assert row["difference"] == pytest.approx(means[0] - means[1])
@@ -187,6 +188,12 @@ def test_a_failed_brain_arm_leaves_its_claim_undecided(make: Callable[..., Any],
     assert (claim["arm"], claim["holds"]) == ("brain", None)
     assert "killed" in claim["reason"]
     assert all("brain" not in (row["a"], row["b"]) for row in results["comparisons"])
+
+
+def test_a_control_that_knows_too_much_is_warned_about(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make(**SKILL | {"shuffled_fmri": 0.95})
+    (warning,) = evaluate(config, inputs, out, {})["warnings"]
+    assert warning.startswith("the control shuffled_fmri beats label_smoothing by")
 
 
 def test_without_any_result_there_is_still_a_report(make: Callable[..., Any]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from braindistill.images import open_images
 from braindistill.runtime import Runtime
-from braindistill.stages.images import open_images
 from braindistill.students.fitting import fit_student
 from braindistill.targets import SoftLabels
 

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from braindistill.cache.provenance import versions
-from braindistill.images import ImageSet
+from braindistill.images import ImageSet, open_images
 from braindistill.metrics.accuracy import balanced_accuracy
 from braindistill.metrics.calibration import ece, nll
 from braindistill.report.html import write_report
 from braindistill.report.table import write_csv
 from braindistill.runtime import Runtime
-from braindistill.stages.images import open_images
 from braindistill.statistics import claim, compare, crossed_bootstrap, holm, sign_flip_p, two_way_interval
 
 #: what the brain must beat before it is said to have helped, whatever the design
@@ -101,14 +100,15 @@ def evaluate(
                 "redraw it for every seed (teacher.seed=${seed})"
             )
     claims = _claims(config, arms, correct, {**config["not_run"], **failed}, len(image_set.classes))
+    comparisons = _comparisons(config["arms"], correct, claims)
     any_arm = next(iter(config["arms"].values()), None)
     results = {
         "arms": arms,
-        "comparisons": _comparisons(correct, claims),
+        "comparisons": comparisons,
         "claims": claims,
         "not_run": config["not_run"],
         "failed": failed,
-        "warnings": warnings + _budget_warnings(arms),
+        "warnings": warnings + _budget_warnings(arms) + _leak_warnings(config["arms"], comparisons),
         "n_seeds": len(seeds),
         "n_test": len(labels),
         "n_train": any_arm["images"]["n_train"] if any_arm else None,
@@ -167,11 +167,15 @@ def _where_they_apply(name: str, described: dict[str, Any], arms: dict[str, Any]
     return needed
 
 
-def _comparisons(correct: dict[str, np.ndarray], claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every arm against the baseline, then each brain arm against every other; Holm over all of them."""
+def _comparisons(
+    arms: dict[str, Any], correct: dict[str, np.ndarray], claims: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Arms against the baseline, brain arms against every other, controls against label smoothing; Holm over all."""
     pairs = [(name, "baseline") for name in correct if name != "baseline" and "baseline" in correct]
     brains = [made["arm"] for made in claims if made["arm"] in correct]
     pairs += [(brain, other) for brain in brains for other in correct if other not in (brain, "baseline")]
+    if "label_smoothing" in correct:
+        pairs += [(name, "label_smoothing") for name in correct if arms[name]["teacher"].get("control")]
     rows: list[dict[str, Any]] = []
     for a, b in pairs:
         difference = correct[a].astype(float) - correct[b].astype(float)
@@ -243,6 +247,16 @@ def _budget_warnings(arms: dict[str, Any]) -> list[str]:
     fewest = min(counts.values())
     more = ", ".join(f"{name} {count}" for name, count in counts.items() if count > fewest)
     return [f"unequal label budgets: {fewest} labels, but {more}; labels_matched is the arm to beat"]
+
+
+def _leak_warnings(arms: dict[str, Any], comparisons: list[dict[str, Any]]) -> list[str]:
+    """A control whose responses can know nothing should not beat a method that asks no teacher."""
+    return [
+        f"the control {row['a']} beats label_smoothing by {100 * row['difference']:.1f} points: labels reach the student "
+        "around the responses"
+        for row in comparisons
+        if row["b"] == "label_smoothing" and arms[row["a"]]["teacher"].get("control") and (row["ci_low"] or 0) > 0
+    ]
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from braindistill import targets
+from braindistill.images import open_images
 from braindistill.runtime import Runtime
-from braindistill.stages.images import open_images
 
 
 def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Runtime) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from braindistill import images
 from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
-from braindistill.images import ImageSet, Split, Stimuli, assemble, check_overlap, split
+from braindistill.images import Stimuli, assemble, check_overlap, save_images
 from braindistill.runtime import Runtime
 
 
@@ -32,16 +32,7 @@ def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Run
     image_set = assemble(image_set, shown, **shared)
     image_set.check(f"images={name}")
     check_overlap(image_set, responses.stimulus_id, responses.images, allow_overlap=allow_overlap)
-    image_set.save(out)
-    np.savez(out / "stimuli.npz", stimulus_id=np.unique(responses.stimulus_id))
-
-
-def open_images(folder: Path, options: dict[str, Any], seed: int) -> tuple[ImageSet, Split]:
-    """The pictures of an ``images`` artifact, and their roles under a seed: what every later stage starts from."""
-    image_set = ImageSet.load(folder)
-    with np.load(folder / "stimuli.npz", allow_pickle=False) as stored:
-        stimuli = stored["stimulus_id"].tolist()
-    return image_set, split(image_set, stimuli, seed, **options)
+    save_images(image_set, responses.stimulus_id, out)
 
 
 def _labels(responses: Responses) -> np.ndarray:

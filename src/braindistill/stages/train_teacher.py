@@ -8,8 +8,8 @@ from typing import Any
 from braindistill import teachers
 from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
+from braindistill.images import open_images
 from braindistill.runtime import Runtime
-from braindistill.stages.images import open_images
 from braindistill.teachers.cross_fitting import Labels
 
 
