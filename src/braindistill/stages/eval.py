@@ -250,10 +250,10 @@ def _budget_warnings(arms: dict[str, Any]) -> list[str]:
 
 
 def _leak_warnings(arms: dict[str, Any], comparisons: list[dict[str, Any]]) -> list[str]:
-    """A control whose responses can know nothing should not beat a method that asks no teacher."""
+    """A control whose responses can know nothing should not beat a method that asks no teacher; where it does, say so."""
     return [
-        f"the control {row['a']} beats label_smoothing by {100 * row['difference']:.1f} points: labels reach the student "
-        "around the responses"
+        f"the control {row['a']} beats label_smoothing by {100 * row['difference']:.1f} points: its targets regularise "
+        "better than smoothing does, or labels reach the student around the responses"
         for row in comparisons
         if row["b"] == "label_smoothing" and arms[row["a"]]["teacher"].get("control") and (row["ci_low"] or 0) > 0
     ]
