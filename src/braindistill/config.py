@@ -247,7 +247,8 @@ def _fit(value: Any, branch: ast.expr) -> tuple[bool, Any]:
         whole = number and float(value).is_integer()
         return whole, int(value) if whole else None
     if kind == "float":
-        return number, float(value) if number else None
+        exact = number and float(value) == value  # an integer beyond 2⁵³ may not be one
+        return exact, float(value) if exact else None
     if kind == "str":  # classes=[6,9] and roi=1 are names, too
         return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)), str(value)
     if kind == "Path":

@@ -122,3 +122,53 @@ def test_log_softmax_is_normalised_and_stable() -> None:
     rows = log_softmax(np.array([[1e4, 0.0, -1e4], [0.0, 0.0, 0.0]]))
     np.testing.assert_allclose(rows[1], -np.log(3), rtol=1e-6)
     assert rows[0].tolist() == [0, -1e4, -2e4]
+
+
+@pytest.mark.parametrize("voxels", [6, 200])
+def test_lda_equals_scikit_learns_at_the_same_shrinkage(voxels: int) -> None:
+    from sklearn.covariance import ledoit_wolf_shrinkage
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    responses = (rng.standard_normal((60, voxels)) + rng.standard_normal((3, voxels))[labels]) * 5 + 100
+    z = (responses - responses.mean(0)) / responses.std(0)
+    residuals = z - np.stack([z[labels == k].mean(0) for k in range(3)])[labels]
+    shrinkage = ledoit_wolf_shrinkage(residuals, assume_centered=True)
+    # pooled residuals of equal classes: scikit-learn's own covariance is the same where it is given our shrinkage
+    reference = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=_Pooled(residuals, shrinkage)).fit(
+        z, labels
+    )
+    new = rng.standard_normal((20, voxels)) * 5 + 100
+    ours = fit_decoder_model("lda", responses, labels, 3, 0.1).predict(new)
+    theirs = reference.predict_log_proba((new - responses.mean(0)) / responses.std(0))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+class _Pooled:
+    """A covariance estimator for scikit-learn that knows the answer."""
+
+    def __init__(self, residuals: np.ndarray, shrinkage: float) -> None:
+        covariance = residuals.T @ residuals / len(residuals)
+        identity = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        self.covariance_ = (1 - shrinkage) * covariance + shrinkage * identity
+
+    def fit(self, x: np.ndarray) -> _Pooled:
+        return self
+
+
+def test_lda_with_one_trial_a_class_is_the_nearest_mean() -> None:
+    rng = np.random.default_rng(1)
+    responses = rng.standard_normal((4, 30))
+    model = fit_decoder_model("lda", responses, np.arange(4), 4, 0.1)
+    assert model.predict(responses).argmax(1).tolist() == [0, 1, 2, 3]
+    assert np.isfinite(model.predict(rng.standard_normal((10, 30)))).all()
+
+
+def test_lda_survives_more_voxels_than_trials_and_constant_voxels() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.arange(40) % 2
+    responses = rng.standard_normal((40, 500)) + 1.0 * labels[:, None] * (np.arange(500) < 50)
+    responses[:, 7] = 3.0
+    rows = fit_decoder_model("lda", responses[:30], labels[:30], 2, 0.1).predict(responses[30:])
+    assert (rows.argmax(1) == labels[30:]).mean() >= 0.9

@@ -12,7 +12,7 @@ import numpy as np
 from braindistill.errors import UserError
 from braindistill.runtime import progress
 from braindistill.teachers.controls import random_soft_labels
-from braindistill.teachers.decoder import Logistic, log_softmax
+from braindistill.teachers.decoder import LinearDecoder, log_softmax
 from braindistill.teachers.encoder import Ridge
 from braindistill.teachers.features import ImageFeatures
 
@@ -44,7 +44,7 @@ class BrainTeacher:
     classes: list[str]
     features: ImageFeatures | None
     encoders: list[Ridge]
-    decoders: list[Logistic]
+    decoders: list[LinearDecoder]
     stimulus_id: np.ndarray
     measured: np.ndarray | None
     in_sample: np.ndarray | None
@@ -158,7 +158,7 @@ class BrainTeacher:
             record["classes"],
             features,
             models("encoder", Ridge),
-            models("decoder", Logistic),
+            models("decoder", LinearDecoder),
             np.array(record["stimulus_id"], str),
             arrays.get("measured"),
             None if record["in_sample"] is None else np.array(record["in_sample"], bool),

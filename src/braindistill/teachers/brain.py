@@ -72,7 +72,7 @@ def fit_decoder(
     roi: str | list[str] = "all",
     nuisance: str = "nuisance",
     control: Literal["shuffled_fmri", "nuisance"] | None = None,
-    decoder: Literal["logistic"] = "logistic",
+    decoder: Literal["lda", "logistic"] = "lda",
     penalty: float = 0.01,
     labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus", "run"] = "auto",
@@ -102,7 +102,7 @@ def fit_brain(
     layers: list[str] = [],  # noqa: B006
     weights: Path | None = None,
     image_size: int = 224,
-    decoder: Literal["logistic"] = "logistic",
+    decoder: Literal["lda", "logistic"] = "lda",
     penalty: float = 0.01,
     labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus"] = "auto",
@@ -119,7 +119,7 @@ def fit_brain(
     nuisance : name of the mask of voxels outside visual cortex
     control : None, ``shuffled_fmri`` (responses dealt to other images) or ``nuisance`` (voxels outside visual cortex)
     features, network, layers, weights, image_size : what the encoder reads from a picture, see `ImageFeatures`
-    decoder, penalty : model from voxels to classes and its L2 penalty
+    decoder, penalty : model from voxels to classes, ``lda`` or ``logistic``, and the latter's L2 penalty
     labels : ``student`` = the student's labelled images that were stimuli; ``all`` = every label the data have
     folds, n_folds : what is held out together, and in how many parts; 1 fits once, in sample
     disjoint : keep encoder and decoder stimuli apart. False exists to show the leak, and is marked in every table
@@ -189,7 +189,7 @@ def fit_random_matched(
     layers: list[str] = [],  # noqa: B006
     weights: Path | None = None,
     image_size: int = 224,
-    decoder: Literal["logistic"] = "logistic",
+    decoder: Literal["lda", "logistic"] = "lda",
     penalty: float = 0.01,
     labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus"] = "auto",
@@ -217,7 +217,7 @@ def fit_features(
     layers: list[str] = [],  # noqa: B006
     weights: Path | None = None,
     image_size: int = 224,
-    decoder: Literal["logistic"] = "logistic",
+    decoder: Literal["lda", "logistic"] = "lda",
     penalty: float = 0.01,
     labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus"] = "auto",

@@ -10,7 +10,7 @@ from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
 from braindistill.runtime import say, warn
 from braindistill.teachers.artifact import BrainTeacher
-from braindistill.teachers.decoder import Logistic, calibrate, fit_decoder_model, log_softmax
+from braindistill.teachers.decoder import LinearDecoder, calibrate, fit_decoder_model, log_softmax
 from braindistill.teachers.folds import Folds, make_folds, stimuli_of
 
 
@@ -48,7 +48,7 @@ def cross_fit_decoder(
     fold = make_folds(data, classes, folds, n_folds, seed)
     say(f"decoder: {fold.sentence()}, labels of {int((classes >= 0).sum())} stimuli ({known.source})", level=2)
     labelled = classes[of_trial] >= 0
-    models: list[Logistic] = []
+    models: list[LinearDecoder] = []
     admitted = np.zeros((len(of_trial), fold.number), bool)  # may fold k speak about trial t?
     for k in range(fold.number):
         held = (fold.of_trial == k) & (fold.number > 1)
@@ -105,7 +105,7 @@ def fit_trials(
     decoder: str,
     penalty: float,
     together: bool = False,
-) -> Logistic:
+) -> LinearDecoder:
     chosen = np.asarray(data.responses)[trials]
     return fit_decoder_model(decoder, chosen, classes[trials], len(known.classes), penalty, together=together)
 
