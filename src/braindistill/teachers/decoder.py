@@ -130,7 +130,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def calibrate(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that minimises the negative log-likelihood of held-out rows (Guo et al. 2017), in [0.05, 20].
+    """The temperature that minimises the negative log-likelihood of held-out rows (Guo et al. 2017), in [0.05, 1000].
 
     Labels are smoothed by the weight of one row, lest a handful of right answers be taken for certainty (as in Platt 1999).
     """
@@ -142,5 +142,5 @@ def calibrate(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
         rows = log_softmax(log_probabilities / np.exp(log_temperature))
         return -float(n * rows[np.arange(n), labels].mean() + rows.mean()) / (n + 1)
 
-    found = minimize_scalar(nll, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    found = minimize_scalar(nll, bounds=(np.log(0.05), np.log(1000)), method="bounded")
     return float(np.exp(found.x))
