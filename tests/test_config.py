@@ -16,6 +16,8 @@ from braindistill.errors import UserError
 
 FILES = sorted(file for group in GROUPS for file in (find_configs() / group).glob("*.yaml"))
 MEMBERS = [(file.parent.name, file.stem) for file in FILES]
+#: options of every fMRI data set, whose defaults are the convention of each
+PREPARED = ("zscore", "average", "top_voxels", "top_by")
 
 
 def hint(text: str) -> ast.expr:
@@ -35,7 +37,9 @@ def test_yaml_repeats_the_signature(group, name):
         default = schema[key].default
         if (group, key) in {("eval", "arms"), ("eval", "definitions")}:
             continue  # the one home of the arms is the YAML file
-        if value == "${seed}":
+        if group == "fmri" and key in PREPARED:
+            coerce(value, schema[key].annotation, key)  # a data set's own convention, e.g. z-scores a session
+        elif value == "${seed}":
             assert (group, key, default) == ("teacher", "seed", 0)
         elif isinstance(value, str) and value.startswith(("data:", "${oc.env:")):
             assert schema[key].is_path or key == "cache"

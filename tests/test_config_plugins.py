@@ -88,7 +88,7 @@ def test_end_to_end_in_this_process_and_in_workers(mine, spawn, tiny):
     assert manifest["document"]["files"].keys() == {"plugin my.module"}
     assert "plugins=[my.module]" in manifest["command"]
     brain = json.loads(next(folder.glob("prepare/*/manifest.json")).read_text())
-    assert brain["document"]["config"]["fmri"] == {"name": "mine", "scale": 2}
+    assert brain["document"]["config"]["fmri"].items() >= {"name": "mine", "scale": 2, "zscore": "none"}.items()
 
 
 def test_an_edited_plugin_makes_another_key_where_it_is_used(mine, run, tiny):

@@ -82,7 +82,7 @@ def test_constant_voxels_are_left_out_with_their_count(prepare, arrays):
     responses[:, [3, 15]] = 4.5
     ran = prepare(fmri={"responses": responses})
     assert ran.code == 0
-    assert "left out 2 voxels that are constant over all trials" in ran.err
+    assert "left out 2 of 20 voxels that are constant over all trials" in ran.err
     responses[:] = 1
     one_line(prepare(fmri={"responses": responses}), "all 20 voxels are constant over trials")
 

@@ -49,7 +49,7 @@ VERBS: dict[str, tuple[str, str, str, tuple[str, ...], tuple[str, ...]]] = {
         ("eval experiment=demo", "eval experiment=digits69 eval.seeds=20", "eval eval.arms=[baseline,kd,brain]"),
     ),
     "info": (
-        "print versions, device, folders and the checked config",
+        "print versions, device, folders and the checked config; with fmri=NAME also what is in the data set",
         "nothing",
         "nothing",
         (),
@@ -177,6 +177,12 @@ def _hand_over(verb: str, words: list[str]) -> None:
             raise
         raise UserError(explain(error)) from error
     if any(codes):
+        if 130 in codes:  # interrupted: a queue that a killed worker held must not keep us for ever
+            import threading
+
+            last_resort = threading.Timer(5, os._exit, [130])
+            last_resort.daemon = True
+            last_resort.start()
         sys.exit(max(codes))
 
 

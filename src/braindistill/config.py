@@ -20,7 +20,7 @@ from braindistill.runtime import find_data
 
 #: group → (package, pattern of the function an option configures, functions whose options every member shares)
 GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "fmri": ("fmri", "load_{}", ()),
+    "fmri": ("fmri", "load_{}", ("preprocess",)),
     "images": ("images", "load_{}", ("assemble", "check_overlap", "split")),
     "teacher": ("teachers", "fit_{}", ()),
     "target": ("targets", "export_{}", ()),
@@ -89,6 +89,9 @@ def options(group: str, name: str) -> dict[str, Option]:
     found = dict(_signature(package, function, f"{group}={name}"))
     if group == "method" and "teacher_logits" in _parameters(package, function):
         shared = ("objective",)
+    if group == "fmri" and "subject" in found:  # fmri.load reads several one after the other and joins them
+        shared = (*shared, "combine_subjects")
+        found["subject"] = Option(ast.parse("int | list[int]", mode="eval").body, found["subject"].default)
     for other in shared:
         found |= _signature(package, other, f"{group}={name}")
     return found

@@ -184,13 +184,17 @@ def _side_by_side(cache: Cache, to_build: list[Step], runtime: Runtime, count: i
             "a worker process died (killed, or out of memory?); finished artifacts are kept: "
             "run the command again, with fewer runtime.workers if memory is short"
         )
+        pool.shutdown(wait=False, cancel_futures=True)
         return {step.key: reason for step in [step, *running.values(), *waiting]} | failures
     except BaseException:  # an interrupt should not wait for trainings to end; a checkpoint is as good as after a kill
         for process in multiprocessing.active_children():
             process.kill()
+        # a killed worker may have held the queue's lock: waiting for the pool could take for ever
+        pool.shutdown(wait=False, cancel_futures=True)
         raise
+    else:
+        pool.shutdown()
     finally:
-        pool.shutdown(cancel_futures=True)
         for _ in ticks:  # closes the bar
             pass
     return failures

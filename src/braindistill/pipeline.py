@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from braindistill import config as schema
+from braindistill import fmri
 from braindistill.cache import Cache
 from braindistill.cache.fingerprint import fingerprint
 from braindistill.cache.provenance import code_digest
 from braindistill.cache.step import Step
 from braindistill.errors import UserError
 from braindistill.plugins import source
+from braindistill.runtime import progress
 
 #: meaning of each stage's output: raise the number by hand when it changes, and old artifacts are no longer used
-VERSIONS = {"prepare": 1, "images": 1, "train-teacher": 1, "export": 1, "distill": 1, "predict": 1, "eval": 1}
+VERSIONS = {"prepare": 2, "images": 1, "train-teacher": 1, "export": 1, "distill": 1, "predict": 1, "eval": 1}
 #: the verb that a person types to get a stage's artifact
 VERBS = {"images": "prepare", "predict": "eval"}
 #: images.* options that say which images play which role; the others say which images there are
@@ -152,7 +154,8 @@ class Planner:
                 del parts[group][option]
                 paths[f"{group}.{option}"] = os.path.abspath(path)
                 try:
-                    files[f"{group}.{option}"] = fingerprint(Path(path), memo)
+                    only = _used_files(parts["fmri"]) if (group, option) == ("fmri", "root") else []
+                    files[f"{group}.{option}"] = fingerprint(Path(path), memo, lambda f: progress(f, "hashing"), only)
                 except UserError as error:
                     raise UserError(f"{group}.{option}: {error}") from error
         for module in _plugins_of(parts):
@@ -192,6 +195,15 @@ def step_for(verb: str, planner: Planner, config: Mapping[str, Any], words: list
         return [*([planner.images(config, words)] if named else []), planner.responses(config, words)]
     single = {"train-teacher": planner.teacher, "export": planner.target, "distill": planner.student}
     return [single[verb](config, words)]
+
+
+def _used_files(options: Mapping[str, Any]) -> list[str]:
+    """Patterns of the files below ``fmri.root`` that the reader uses, where it names them; none: all of them."""
+    name_files = getattr(fmri, f"files_{options['name']}", None)
+    if name_files is None:
+        return []
+    subjects = options["subject"] if isinstance(options["subject"], list) else [options["subject"]]
+    return [pattern for subject in subjects for pattern in name_files(options, subject)]
 
 
 def _split_options(config: Mapping[str, Any]) -> dict[str, Any]:

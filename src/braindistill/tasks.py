@@ -220,8 +220,9 @@ def _report_failures(failures: dict[str, str]) -> int:
 
 def _print_path(cache: Cache, step: Step) -> int:
     folder = cache.path(step)
-    if (folder / "scores.json").exists():
-        print((folder / "scores.json").read_text())
+    for name in ("summary.txt", "scores.json"):
+        if (folder / name).exists():
+            print((folder / name).read_text(encoding="utf-8"))
     print(folder)
     return 0
 
@@ -252,4 +253,10 @@ def _info(config: dict[str, Any], runtime: Runtime, job: Job) -> int:
     print(f"configs: {', '.join(job.folders)}")
     print(f"cache: {Path(runtime.cache).absolute()}")
     print(json.dumps({key: value for key, value in config.items() if key != "plugins"}, indent=1))
-    return 0
+    if not any(word.lstrip("+").startswith("fmri=") for word in job.words):
+        return 0
+    cache = Cache(Path(runtime.cache), say=say, warn=warn)  # who names a data set wants to see what is in it
+    step = Planner(cache, job.flags).responses(config, job.recorded)
+    if runtime.dry_run:
+        return _print_plan(cache, [step])
+    return _report_failures(ensure(cache, [step], runtime)) or _print_path(cache, step)

@@ -128,3 +128,18 @@ def test_fetching_a_file_that_was_a_link_to_nowhere_changes_the_fingerprint(fold
 def test_a_missing_input_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.npz: there is no such file"):
         fingerprint(tmp_path / "nothing.npz")
+
+
+def test_only_the_files_that_are_used_count(tmp_path):
+    root = tmp_path / "data"
+    for name in ("subj01/betas.nii", "subj02/betas.nii", "design.mat"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    used = ["subj01/*", "design.mat"]
+    before = fingerprint(root, only=used)
+    (root / "subj02" / "betas.nii").write_text("another subject")
+    assert fingerprint(root, only=used) == before
+    assert fingerprint(root) != before
+    (root / "subj01" / "betas.nii").write_text("edited")
+    assert fingerprint(root, only=used) != before
+    assert fingerprint(root / "design.mat", only=["subj01/*"]) == fingerprint(root / "design.mat")

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from braindistill.errors import UserError
-from braindistill.fmri.bids import average_events, load_bids
+from braindistill.fmri.bids import load_bids
+from braindistill.fmri.bold import average_events, merge_blocks
 from braindistill.fmri.events import Event
 from braindistill.runtime import find_data
 
@@ -323,6 +324,18 @@ def test_the_window_is_closed_at_its_start_and_open_at_its_end() -> None:
 def test_events_without_volumes_are_refused(onset: float, duration: float, message: str) -> None:
     with pytest.raises(UserError, match=rf"run: event 1 \(a, {onset} s.*{message}"):
         average(onset, duration)
+
+
+def test_pictures_of_a_block_are_joined(tmp_path: Path) -> None:
+    rows = [
+        Event(onset, 0.5, label, label, "") for onset, label in [(12, "a"), (14, "a"), (16, "a"), (30, "a"), (31, "b")]
+    ]
+    found = [(block.onset, block.duration, block.label) for block in merge_blocks(rows[::-1], 2.0)]
+    assert found == [(12, 4.5, "a"), (30, 0.5, "a"), (31, 0.5, "b")]
+    volumes = 100 + np.random.default_rng(0).normal(size=(*SHAPE, 20)).astype(np.float32)
+    listed = bold(tmp_path / "listed", volumes, [[4 + 2 * i, 0.5, "a"] for i in range(4)])
+    block = bold(tmp_path / "block", volumes, [[4, 6.5, "a"]])
+    np.testing.assert_array_equal(load_bids(root=listed, block_gap=1.5).responses, load_bids(root=block).responses)
 
 
 def test_real_runs_decode_as_well_as_published(capsys: pytest.CaptureFixture) -> None:

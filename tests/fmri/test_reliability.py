@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import braindistill.fmri
-from braindistill.fmri.reliability import noise_ceiling, split_half
+from braindistill.fmri.reliability import explainable_variance, ncsnr, noise_ceiling, split_half
 
 
 def simulate(
@@ -74,7 +74,8 @@ def test_ceilings_do_not_depend_on_scale_order_or_blocks(monkeypatch: pytest.Mon
     order = np.random.default_rng(0).permutation(len(ids))
     np.testing.assert_allclose(noise_ceiling(trials[order] * 8 + 16, ids[order]), expected, rtol=1e-4)
     monkeypatch.setattr("braindistill.fmri.reliability.BLOCK", 3 * len(ids))
-    np.testing.assert_allclose(noise_ceiling(trials, ids), expected)
+    monkeypatch.setattr("braindistill.fmri.reliability.COLUMNS", 3 * len(ids))
+    np.testing.assert_allclose(noise_ceiling(trials, ids), expected, rtol=1e-5)
     np.testing.assert_allclose(split_half(trials, ids, n_splits=5), halves)
 
 
@@ -107,3 +108,45 @@ def test_two_repeated_stimuli_give_no_correlation() -> None:
 def test_the_package_exports_them() -> None:
     assert braindistill.fmri.noise_ceiling is noise_ceiling
     assert {"noise_ceiling", "split_half", "load_bids", "Responses"} <= set(dir(braindistill.fmri))
+
+
+@pytest.mark.parametrize(("signal", "noise"), [(1.0, 1.0), (1.0, 4.0), (4.0, 1.0)])
+def test_every_estimate_of_2_to_10_unequal_repeats_is_within_2_percent(signal: float, noise: float) -> None:
+    counts = np.random.default_rng(1).integers(2, 11, size=300)
+    trials, ids = simulate(counts, signal, noise, voxels=400)
+    explained, snr = explainable_variance(trials, ids), ncsnr(trials, ids)
+    assert explained is not None
+    assert explained.mean() == pytest.approx(signal / (signal + noise), rel=0.02)
+    assert np.mean(snr) == pytest.approx(np.sqrt(signal / noise), rel=0.02)
+    reliability = split_half(trials[:, :100], ids, n_splits=10)
+    assert np.mean(reliability) == pytest.approx(signal / (signal + noise * np.mean(1 / counts)), rel=0.02)
+
+
+def test_explainable_variance_is_the_voxelwise_formula_for_equal_repeats() -> None:
+    generator = np.random.default_rng(0)
+    runs = generator.normal(size=(50, 7)) + generator.normal(size=(4, 50, 7))  # repeats × stimuli × voxels
+    total = runs.mean(axis=0).var(axis=0, ddof=1) + 0.75 * runs.var(axis=0, ddof=1).mean(axis=0)
+    biased = runs.mean(axis=0).var(axis=0, ddof=1) / total
+    found = explainable_variance(runs.reshape(200, 7), np.tile(np.arange(50).astype(str), 4))
+    np.testing.assert_allclose(found, biased - (1 - biased) / 3, rtol=1e-4)
+
+
+def test_noise_explains_nothing_on_average_and_single_trials_yield_none() -> None:
+    trials, ids = simulate(np.full(200, 3), 0.0, 1.0, voxels=400)
+    trials[:, 0] = 5
+    explained = explainable_variance(trials, ids)
+    assert explained is not None
+    assert abs(explained.mean()) < 0.01
+    assert explained.min() < 0
+    assert explained[0] == 0
+    assert explainable_variance(trials, np.arange(600).astype(str)) is None
+    assert ncsnr(trials, np.arange(600).astype(str)) is None
+
+
+def test_some_trials_are_those_trials_alone() -> None:
+    trials, ids = simulate(np.full(30, 4), 1.0, 1.0, voxels=5)
+    chosen = np.flatnonzero(np.random.default_rng(0).random(120) < 0.6)
+    np.testing.assert_allclose(
+        noise_ceiling(trials, ids, chosen), noise_ceiling(trials[chosen], ids[chosen]), rtol=1e-5
+    )
+    np.testing.assert_allclose(split_half(trials, ids, chosen), split_half(trials[chosen], ids[chosen]))

@@ -24,12 +24,12 @@ def digests(folder: Path) -> dict[str, str]:
 def test_the_data_set_is_complete_and_the_same_every_time(tmp_path: Path) -> None:
     load_simulated(tmp_path / "a", **SMALL)
     load_simulated(tmp_path / "b", **SMALL)
-    assert digests(tmp_path / "a") == digests(tmp_path / "b")
-    names = set(digests(tmp_path / "a"))
+    assert digests(tmp_path / "a/dataset") == digests(tmp_path / "b/dataset")
+    names = set(digests(tmp_path / "a/dataset"))
     assert {"func/sub-01_task-digits_run-03_betas.nii.gz", "func/sub-01_task-digits_run-03_events.tsv"} <= names
     assert {"masks/sub-01_early_mask.nii.gz", "truth.npz", "dataset_description.json"} <= names
     assert sum(name.startswith("stimuli/") for name in names) == 30
-    assert json.loads((tmp_path / "a/dataset_description.json").read_text())["DatasetType"] == "derivative"
+    assert json.loads((tmp_path / "a/dataset/dataset_description.json").read_text())["DatasetType"] == "derivative"
 
 
 def test_the_seed_changes_responses_but_not_stimuli(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_what_is_read_is_what_was_shown() -> None:
 
 def test_ceilings_and_variances_are_those_of_the_truth(tmp_path: Path) -> None:
     read = load_simulated(tmp_path, snr=0.5, n_repeats=3)
-    truth = np.load(tmp_path / "truth.npz")
+    truth = np.load(tmp_path / "dataset/truth.npz")
     signal = ~read.rois["nuisance"]
     np.testing.assert_allclose(truth["ceiling"][signal], 1 / (1 + 1 / 1.5))
     np.testing.assert_array_equal(truth["ceiling"][~signal], 0)
@@ -69,7 +69,7 @@ def test_ceilings_and_variances_are_those_of_the_truth(tmp_path: Path) -> None:
 
 def test_noise_is_added_to_the_signal_of_the_stimulus_shown(tmp_path: Path) -> None:
     read = load_simulated(tmp_path, **SMALL, snr=1e8)
-    truth = np.load(tmp_path / "truth.npz")
+    truth = np.load(tmp_path / "dataset/truth.npz")
     row = {stimulus: index for index, stimulus in enumerate(truth["stimulus_id"].tolist())}
     expected = truth["signal"][[row[stimulus] for stimulus in read.stimulus_id]]
     signal = ~read.rois["nuisance"]
@@ -120,5 +120,5 @@ def test_a_workspace_is_not_written_over(tmp_path: Path) -> None:
 
 def test_load_passes_the_workspace_on(tmp_path: Path) -> None:
     read = fmri.load("simulated", workspace=tmp_path / "w", **SMALL)
-    assert (tmp_path / "w/truth.npz").exists()
+    assert (tmp_path / "w/dataset/truth.npz").exists()
     assert read.ceiling is not None

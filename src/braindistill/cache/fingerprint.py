@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ _SETTLED = 2e9  # ns: a file younger than this could be edited again within one 
 
 
 def fingerprint(
-    path: Path, memo: Path | None = None, progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda items: items
+    path: Path,
+    memo: Path | None = None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda items: items,
+    only: Sequence[str] = (),
 ) -> str:
     """Hash an input by content: a file's bytes, or the names, sizes and bytes of all files below a folder.
 
@@ -34,6 +38,9 @@ def fingerprint(
         is only listed and not read. A broken one is started anew.
     progress : callable
         Wraps the list of files that have to be read.
+    only : sequence of str
+        Of a folder, only the files whose relative name matches one of these patterns (``*`` also matches ``/``): a
+        data set of terabytes is read for the part that is used.
 
     Returns
     -------
@@ -47,9 +54,11 @@ def fingerprint(
     """
     path = Path(os.path.abspath(Path(path).expanduser()))
     try:
-        listing = sorted(_listing(path))
+        only = only if path.is_dir() else ()
+        listing = sorted(entry for entry in _listing(path) if not only or any(fnmatch(entry[0], p) for p in only))
         state = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-        remembered = read_json(memo).get(str(path))
+        name = " ".join([str(path), *only])
+        remembered = read_json(memo).get(name)
         if isinstance(remembered, dict) and remembered.get("listing") == state and "sha256" in remembered:
             return str(remembered["sha256"])
         result = _hash_contents(path, [entry[:2] for entry in listing], progress)
@@ -61,7 +70,7 @@ def fingerprint(
     settled = all(abs(now - moment) > _SETTLED for entry in listing for moment in entry[2:])
     if memo is not None and settled:
         with contextlib.suppress(OSError):  # a memo that can't be written costs time, nothing else
-            write_json(memo, read_json(memo) | {str(path): {"listing": state, "sha256": result}})
+            write_json(memo, read_json(memo) | {name: {"listing": state, "sha256": result}})
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,8 +55,10 @@ def _read(members: np.lib.npyio.NpzFile, path: Path) -> Responses:
     values = _numbers(members, "responses", path)
     if values.ndim != 2:
         raise UserError(f"{path}: responses has shape {values.shape}; expected trials × voxels")
-    trials = {key: _strings(members, key, path) for key in TRIALS if key in found}
-    geometry = {key: _numbers(members, key, path) for key in ("voxel_coordinates", "affine") if key in found}
+    trials: dict[str, Any] = {key: _strings(members, key, path) for key in TRIALS if key in found}
+    geometry: dict[str, Any] = {
+        key: _numbers(members, key, path) for key in ("voxel_coordinates", "affine") if key in found
+    }
     rois = {key.removeprefix("roi_"): _mask(members, key, path) for key in found if key.startswith("roi_")}
     images = _images(members, path) if "images" in found else None
     image_id = _strings(members, "image_id", path) if "images" in found else None

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from braindistill.errors import UserError
+from braindistill.fmri.pictures import read_pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,39 +53,21 @@ def read_events(path: Path) -> list[Event]:
     return [_event(row, f"{path}, line {line}") for line, row in enumerate(rows, start=2)]
 
 
-def read_pictures(events: list[Event], folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_event_pictures(events: list[Event], folder: Path, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read the picture of each stimulus, in order of first appearance.
 
     Parameters
     ----------
     folder : where ``stim_file`` starts from; without one, the picture is the file named like the stimulus id.
+    size : side in pixels, as in `read_pictures`.
 
     Returns
     -------
     images : (stimuli, C, H, W) uint8, C = 1 where every picture is grey, else 3
     image_id : (stimuli,) str
     """
-    from PIL import Image
-
     files = _picture_files(events, folder)
-    pixels, grey, first = [], True, ""
-    for file in files.values():
-        try:
-            with Image.open(file) as picture:
-                grey &= picture.mode in ("L", "1")
-                pixels.append(np.asarray(picture.convert("L" if grey else "RGB")))
-        except OSError as error:
-            raise UserError(f"{file}: not a readable picture ({error}); copy it again") from error
-        first = first or f"{file.name} is {pixels[0].shape[1]} × {pixels[0].shape[0]}"
-        if pixels[-1].shape[:2] != pixels[0].shape[:2]:
-            size = f"{pixels[-1].shape[1]} × {pixels[-1].shape[0]}"
-            raise UserError(f"{folder}: {first}, but {file.name} is {size} pixels; bring all pictures to one size")
-    if grey:
-        images = np.stack(pixels)[:, None]
-    else:  # grey pictures among coloured ones
-        colour = [p if p.ndim == 3 else np.repeat(p[..., None], 3, axis=2) for p in pixels]
-        images = np.ascontiguousarray(np.stack(colour).transpose(0, 3, 1, 2))
-    return images, np.array(list(files), dtype=str)
+    return read_pictures(list(files.values()), size), np.array(list(files), dtype=str)
 
 
 def _event(row: dict[str, str | None], where: str) -> Event:

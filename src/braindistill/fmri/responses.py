@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from braindistill.errors import UserError, nearest
-
-BLOCK = 2**24  # numbers looked at in one go, so that a memory-mapped subject never has to fit in memory
+from braindistill.fmri.storage import compact, is_stored, row_blocks, writable_map
 
 
 @dataclasses.dataclass
@@ -31,6 +30,7 @@ class Responses:
     ceiling : (voxels,) noise ceiling in R² units (0 to 1) of the mean over a stimulus's repeats, or None
     images : (stimuli, C, H, W) uint8 with C = 1 or 3, or None
     image_id : (stimuli,) str, the stimulus id of each image, or None
+    preparation : what was done to the data since they were read (see `preprocess`), or None
     """
 
     responses: np.ndarray
@@ -45,9 +45,14 @@ class Responses:
     ceiling: np.ndarray | None = None
     images: np.ndarray | None = None
     image_id: np.ndarray | None = None
+    preparation: dict[str, Any] | None = None
 
-    def check(self, name: str = "responses") -> None:
-        """Raise UserError, with ``name`` in front, where two parts contradict each other or a value is not finite."""
+    def check(self, name: str = "responses", values: bool = True) -> None:
+        """Raise UserError, with ``name`` in front, where two parts contradict each other or a value is not finite.
+
+        A voxel that is NaN in every trial passes: it was not measured, and `drop_constant` leaves it out.
+        ``values=False`` looks at no response, which saves a pass over a large file.
+        """
         _check_responses(self.responses, name)
         trials, voxels = self.responses.shape
         for key in ("stimulus_id", "run", "session", "label", "split"):
@@ -62,18 +67,50 @@ class Responses:
             value = getattr(self, key)
             if value is not None and value.shape != shape:
                 raise UserError(f"{name}: {key} has shape {value.shape}; expected {shape}")
-        _check_finite(self.responses, self.stimulus_id, name)
+        if values:
+            self.find_unusable(name)
         _check_labels(self.stimulus_id, self.label, name)
         _check_images(self.images, self.image_id, self.stimulus_id, name)
 
+    def find_unusable(self, name: str = "responses") -> tuple[np.ndarray, np.ndarray]:
+        """Find the voxels that say nothing, in one pass over the responses.
+
+        Returns
+        -------
+        constant, absent : (voxels,) bool, the same in every trial, and NaN in every trial
+
+        Raises
+        ------
+        UserError
+            A value is infinite, or NaN in some trials only: says how many, and where the first is.
+        """
+        lowest = np.array(self.responses[0])
+        highest = lowest.copy()
+        for rows in row_blocks(len(self.responses), len(lowest), most=1024):
+            block = self.responses[rows]
+            np.minimum(lowest, block.min(axis=0), out=lowest)  # NaN wins in both
+            np.maximum(highest, block.max(axis=0), out=highest)
+        suspect = np.flatnonzero(~np.isfinite(lowest) | ~np.isfinite(highest))
+        absent = np.zeros(len(lowest), dtype=bool)
+        if len(suspect):
+            absent[suspect] = _find_absent(self.responses, suspect, self.stimulus_id, name)
+        return lowest == highest, absent
+
     def drop_constant(self) -> tuple[Responses, int]:
-        """Remove voxels that are the same in every trial; also say how many they were."""
-        first = np.asarray(self.responses[:1])
-        varies = np.zeros(first.shape[1], dtype=bool)
-        for rows in _blocks(self.responses):
-            varies |= (np.asarray(self.responses[rows]) != first).any(axis=0)
-        dropped = int(np.count_nonzero(~varies))
-        return (self._keep(varies) if dropped else self), dropped
+        """Remove voxels that are the same (or NaN) in every trial; also say how many they were.
+
+        A memory map that `allocate` made is rewritten block by block, never read as a whole.
+        """
+        constant, absent = self.find_unusable()
+        unusable = constant | absent
+        dropped = int(np.count_nonzero(unusable))
+        return (self.keep_voxels(~unusable) if dropped else self), dropped
+
+    def keep_voxels(self, mask: np.ndarray) -> Responses:
+        """Restrict to the voxels of a bool mask for good: a writable memory map becomes a smaller file."""
+        if not writable_map(self.responses):
+            return self._keep(mask)
+        return self._keep(mask, compact(self.responses, mask))
 
     def select(self, roi: str | list[str], nuisance: str = "nuisance") -> Responses:
         """Restrict to the voxels of an ROI, of several (their union), or of ``"all"``.
@@ -116,12 +153,19 @@ class Responses:
         folder.mkdir(parents=True, exist_ok=True)
         rest = {key: getattr(self, key) for key in _SMALL if getattr(self, key) is not None}
         rest |= {f"roi_{roi}": mask for roi, mask in self.rois.items()}
-        _write(folder / "responses.npy", self.responses)
+        if is_stored(self.responses, folder / "responses.npy"):
+            self.responses.flush()  # type: ignore[attr-defined]  # it lies there already
+        else:
+            _write(folder / "responses.npy", self.responses)
         if self.images is not None:
             _write(folder / "images.npy", self.images)
         else:
             (folder / "images.npy").unlink(missing_ok=True)
         _write(folder / "arrays.npz", rest)
+        if self.preparation is not None:
+            (folder / "preparation.json").write_text(json.dumps(self.preparation, indent=1) + "\n", encoding="utf-8")
+        else:
+            (folder / "preparation.json").unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: Path) -> Responses:
@@ -136,16 +180,19 @@ class Responses:
         responses = np.load(folder / "responses.npy", mmap_mode="r", allow_pickle=False)
         if (folder / "images.npy").exists():
             rest["images"] = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        if (folder / "preparation.json").exists():
+            rest["preparation"] = json.loads((folder / "preparation.json").read_text(encoding="utf-8"))
         return cls(responses=responses, rois=rois, **rest)
 
-    def _keep(self, mask: np.ndarray) -> Responses:
+    def _keep(self, mask: np.ndarray, chosen: np.ndarray | None = None) -> Responses:
         """Restrict to the voxels of a bool mask; ROIs that lose all their voxels go too."""
         index = np.flatnonzero(mask)
         where: Any = index
         if len(index) and index[-1] - index[0] + 1 == len(index):
             where = slice(int(index[0]), int(index[-1]) + 1)  # neighbours: a view, nothing is read or copied
         # np.take keeps the rows contiguous (indexing would return them transposed) and copies just what is asked for
-        chosen = self.responses[:, where] if isinstance(where, slice) else np.take(self.responses, where, axis=1)
+        if chosen is None:
+            chosen = self.responses[:, where] if isinstance(where, slice) else np.take(self.responses, where, axis=1)
         rois = {roi: kept[where] for roi, kept in self.rois.items() if kept[where].any()}
         follow = {
             key: value[where] for key in ("voxel_coordinates", "ceiling") if (value := getattr(self, key)) is not None
@@ -167,11 +214,6 @@ def _write(path: Path, content: np.ndarray | dict[str, np.ndarray]) -> None:
     os.replace(partial, path)
 
 
-def _blocks(responses: np.ndarray) -> Iterator[slice]:
-    step = max(1, BLOCK // max(1, responses.shape[1]))
-    return (slice(start, start + step) for start in range(0, len(responses), step))
-
-
 def _check_responses(responses: np.ndarray, name: str) -> None:
     if responses.ndim != 2 or responses.dtype != np.float32:
         found = f"{responses.dtype} {responses.shape}"
@@ -191,20 +233,25 @@ def _check_strings(values: np.ndarray | None, name: str, count: int, what: str) 
         raise UserError(f"{name} has {len(values)} entries, but there are {count} {what}; expected one each")
 
 
-def _check_finite(responses: np.ndarray, stimulus_id: np.ndarray, name: str) -> None:
-    bad, place = 0, (0, 0)
-    for rows in _blocks(responses):
-        wrong = ~np.isfinite(responses[rows])
-        if not bad and wrong.any():
-            trial, voxel = np.argwhere(wrong)[0]
-            place = (rows.start + int(trial), int(voxel))
-        bad += int(np.count_nonzero(wrong))
-    if bad:
-        trial, voxel = place
+def _find_absent(responses: np.ndarray, suspect: np.ndarray, stimulus_id: np.ndarray, name: str) -> np.ndarray:
+    """Which of the voxels that hold a NaN or an infinite value hold nothing but NaN; any other is an error."""
+    absent = np.ones(len(suspect), dtype=bool)
+    wrong = np.zeros(len(suspect), dtype=int)
+    first = np.full(len(suspect), len(responses))
+    for rows in row_blocks(*responses.shape):
+        block = np.asarray(responses[rows])[:, suspect]
+        absent &= np.isnan(block).all(axis=0)
+        bad = ~np.isfinite(block)
+        first = np.where(bad.any(axis=0), np.minimum(first, rows.start + bad.argmax(axis=0)), first)
+        wrong += bad.sum(axis=0)
+    if not absent.all():
+        trial = int(first[~absent].min())
+        voxel = int(suspect[~absent & (first == trial)][0])
         raise UserError(
-            f"{name}: {bad} of {responses.size} responses are NaN or infinite, the first in trial {trial} "
-            f"(stimulus {stimulus_id[trial]}), voxel {voxel}; mask those voxels or leave out those trials"
+            f"{name}: {wrong[~absent].sum()} of {responses.size} responses are NaN or infinite, the first in trial "
+            f"{trial} (stimulus {stimulus_id[trial]}), voxel {voxel}; mask those voxels or leave out those trials"
         )
+    return absent
 
 
 def _check_labels(stimulus_id: np.ndarray, label: np.ndarray | None, name: str) -> None:

@@ -41,8 +41,8 @@ def load_simulated(
 
     Parameters
     ----------
-    workspace : new folder for the data set and its ``truth.npz`` (``ceiling``, ``signal`` stimuli × voxels,
-        ``stimulus_id``, voxels as in the Responses); None takes a temporary one.
+    workspace : folder that gets the responses' memory map, and in ``dataset/`` the data set and its ``truth.npz``
+        (``ceiling``, ``signal`` stimuli × voxels, ``stimulus_id``, voxels as in the Responses); None keeps neither.
     snr : signal variance / noise variance of a single trial.
     n_stimuli : up to 400, class-balanced; each is shown ``n_repeats`` times, a shuffled pass over all for each repeat.
     seed : draws filters, readouts, noise and the order of trials; the observer and the digits stay the same.
@@ -70,7 +70,7 @@ def load_simulated(
     ceiling = np.where(quiet, 0.0, 1 / (1 + 1 / (snr * n_repeats)))
 
     with tempfile.TemporaryDirectory() as temporary:
-        root = workspace or Path(temporary)
+        root = workspace / "dataset" if workspace else Path(temporary)
         _create_folders(root)
         np.savez(root / "truth.npz", ceiling=ceiling, signal=signal.astype(np.float32), stimulus_id=ids[shown])
         _write_description(root)
@@ -84,7 +84,7 @@ def load_simulated(
             _save_nifti(volume, stem.with_name(f"{stem.name}_betas.nii.gz"))
             stimuli = shown[order[trials]]
             _write_events(stem.with_name(f"{stem.name}_events.tsv"), labels[stimuli], ids[stimuli])
-        return load_bids(root=root)
+        return load_bids(workspace, root=root)
 
 
 def _check_options(snr: float, n_repeats: int, n_stimuli: int, n_runs: int, counts: dict[str, int]) -> None:

@@ -162,7 +162,8 @@ def _load_network(name: str, weights: str | None) -> Any:
         path = Path(weights)
         if not path.exists():
             raise UserError(
-                f"teacher.weights={weights}: no such file; give a .safetensors or .pth file of {name}'s weights"
+                f"teacher.weights={weights}: no such file; give a .safetensors or .pth file of {name}'s weights, "
+                f"or get it with: python scripts/download_data.py {name} --yes (without --yes it prints licence and size)"
             )
         try:
             if path.suffix == ".safetensors":
