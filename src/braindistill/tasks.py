@@ -252,8 +252,8 @@ def _info(config: dict[str, Any], runtime: Runtime, job: Job) -> int:
     print(f"CUDA device: {gpu}; CPU threads: {torch.get_num_threads()}")
     print(f"configs: {', '.join(job.folders)}")
     print(f"cache: {Path(runtime.cache).absolute()}")
-    print(json.dumps({key: value for key, value in config.items() if key != "plugins"}, indent=1))
     if not any(word.lstrip("+").startswith("fmri=") for word in job.words):
+        print(json.dumps({key: value for key, value in config.items() if key != "plugins"}, indent=1))
         return 0
     cache = Cache(Path(runtime.cache), say=say, warn=warn)  # who names a data set wants to see what is in it
     step = Planner(cache, job.flags).responses(config, job.recorded)
