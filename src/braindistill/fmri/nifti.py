@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from braindistill.errors import UserError
 from braindistill.fmri.atlas import find_label_names, read_label_names, split_labels
 
-BLOCK = 2**24  # numbers of a run that are in memory at once
+BLOCK = 2**22  # numbers of a run in memory at once: one block is used while the next is read
 
 
 def open_nifti(path: Path) -> Any:
@@ -52,7 +53,7 @@ def read_voxels(image: Any, path: Path, inside: np.ndarray, out: np.ndarray | No
     values = np.empty((count_volumes(image), np.count_nonzero(inside)), dtype=np.float32) if out is None else out
     # volumes lie one after the other in Fortran order; picking from one at a time is twice as fast as block[inside].T
     places = np.ravel_multi_index(np.nonzero(inside), inside.shape, order="F")
-    for start, block in _volumes(image, path):
+    for start, block in _ahead(_volumes(image, path)):
         flat = block.reshape(-1, block.shape[3], order="F")
         for volume in range(block.shape[3]):
             values[start + volume] = flat[:, volume][places]
@@ -138,6 +139,15 @@ def _volumes(image: Any, path: Path) -> Iterator[tuple[int, np.ndarray]]:
     step = max(1, BLOCK // int(np.prod(image.shape[:3])))
     for start in range(0, image.shape[3], step):
         yield start, _read(image, path, (..., slice(start, start + step)))
+
+
+def _ahead(blocks: Iterator[Any]) -> Iterator[Any]:
+    """Fetch the next block in a thread while the present one is used: decompressing lets go of the interpreter's lock."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = thread.submit(next, blocks, None)
+            yield block
 
 
 def _read(image: Any, path: Path, where: Any) -> np.ndarray:
