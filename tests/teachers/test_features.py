@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from braindistill.errors import UserError
+from braindistill.images import fit_pictures
 from braindistill.runtime import seeded
 from braindistill.teachers import features
-from braindistill.teachers.features import ImageFeatures, fit_pictures
+from braindistill.teachers.features import ImageFeatures
 
 
 def grating(side: int, wavelength: float, angle: float, phase: float, contrast: float = 100.0) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from braindistill.errors import UserError, nearest
+from braindistill.images.fitting import fit_pictures
 from braindistill.images.image_set import ImageSet
 from braindistill.runtime import numpy_generator, say, warn
 
@@ -101,7 +102,7 @@ def _join(image_set: ImageSet, shown: Stimuli | None) -> ImageSet:
         say(f"stimuli {shown.images.shape[1:]} made {image_set.image_shape} (C, H, W) to join the training images")
     return replace(
         image_set,
-        train_images=np.concatenate([image_set.train_images, _fit(shown.images[new], image_set.image_shape)]),
+        train_images=np.concatenate([image_set.train_images, fit_pictures(shown.images[new], image_set.image_shape)]),
         train_ids=np.concatenate([image_set.train_ids, shown.ids[new]]).astype(str),
         train_labels=np.concatenate([train_labels, labels[new]]),
     )
@@ -146,21 +147,6 @@ def _move_test(image_set: ImageSet, n_test: int) -> ImageSet:
     )
 
 
-def _fit(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Uint8 images N × C × H × W in another shape: PIL's bilinear resizing, its grey (ITU-R 601) or copied channels."""
-    if images.shape[1:] == shape:
-        return images
-    from PIL import Image
-
-    channels, height, width = shape
-    fitted = np.empty((len(images), *shape), dtype=np.uint8)
-    for row, image in enumerate(images):
-        picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)) if len(image) == 3 else image[0])
-        picture = picture.convert("RGB" if channels == 3 else "L").resize((width, height), Image.Resampling.BILINEAR)
-        fitted[row] = np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
-    return fitted
-
-
 def check_overlap(
     image_set: ImageSet,
     stimulus_ids: Collection[str],
@@ -186,7 +172,7 @@ def check_overlap(
         since real data sets have duplicates.
     """
     test = _digests(image_set.test_images)
-    seen = set() if stimulus_images is None else set(_digests(_fit(stimulus_images, image_set.image_shape)))
+    seen = set() if stimulus_images is None else set(_digests(fit_pictures(stimulus_images, image_set.image_shape)))
     known = {str(name) for name in stimulus_ids}
     ids = [str(name) for name, digest in zip(image_set.test_ids, test, strict=True) if name in known or digest in seen]
     if ids:

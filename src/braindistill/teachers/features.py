@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from braindistill.errors import UserError, nearest
+from braindistill.images import fit_pictures
 from braindistill.runtime import progress, seeded
 
 KINDS = ("pixels", "gabor", "network")
@@ -86,23 +87,6 @@ class ImageFeatures:
                 network((batch.expand(-1, 3, -1, -1) - mean) / std)
                 rows.append(torch.cat([kept[name] for name in self.layers], 1).float().cpu().numpy())
         return np.concatenate(rows)
-
-
-def fit_pictures(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Bring uint8 pictures to (channels, height, width): bilinear resize, grey ↔ colour by luminance or repetition."""
-    images = np.asarray(images)
-    if images.shape[1:] == tuple(shape):
-        return images
-    from PIL import Image
-
-    mode = "RGB" if shape[0] == 3 else "L"
-    fitted = np.empty((len(images), *shape), np.uint8)
-    for row, picture in enumerate(images):
-        pil = Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0)).convert(mode)
-        if pil.size != (shape[2], shape[1]):
-            pil = pil.resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
-        fitted[row] = np.asarray(pil)[None] if mode == "L" else np.asarray(pil).transpose(2, 0, 1)
-    return fitted
 
 
 def _gabor(images: np.ndarray, device: str) -> np.ndarray:
