@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from braindistill import cli
 from braindistill.cache.step import Step
 from braindistill.config import choices, find_configs
-from braindistill.pipeline import SPLIT
+from braindistill.images.assembly import SPLIT
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "data/README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from braindistill import config as schema
 from braindistill.errors import UserError, nearest
-from braindistill.pipeline import SPLIT, Arm
+from braindistill.images.assembly import SPLIT
+from braindistill.pipeline import Arm
 from braindistill.plugins import load_plugins
 
 if TYPE_CHECKING:

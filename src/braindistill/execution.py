@@ -265,5 +265,5 @@ def handed_over(step: Step) -> dict[str, Any]:
     config = copy.deepcopy(dict(step.config))
     for name, path in step.paths.items():
         group, option = name.split(".", 1)
-        config[group][option] = path
+        config[group][option] = Path(path)
     return config | {"command": step.command}

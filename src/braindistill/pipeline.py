@@ -18,6 +18,7 @@ from braindistill.cache.fingerprint import fingerprint
 from braindistill.cache.provenance import code_digest
 from braindistill.cache.step import Step
 from braindistill.errors import UserError
+from braindistill.images.assembly import SPLIT
 from braindistill.plugins import source
 from braindistill.runtime import progress
 
@@ -25,8 +26,6 @@ from braindistill.runtime import progress
 VERSIONS = {"prepare": 2, "images": 1, "train-teacher": 1, "export": 1, "distill": 1, "predict": 1, "eval": 1}
 #: the verb that a person types to get a stage's artifact
 VERBS = {"images": "prepare", "predict": "eval"}
-#: images.* options that say which images play which role; the others say which images there are
-SPLIT = ("n_train", "n_pool", "n_val", "labels_matched")
 #: what the evaluation says about an arm beside its scores; all else reaches it through its inputs
 DESCRIBED = {
     "images": (*SPLIT, "allow_overlap"),

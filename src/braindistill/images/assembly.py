@@ -13,6 +13,9 @@ from braindistill.images.fitting import fit_pictures
 from braindistill.images.image_set import ImageSet
 from braindistill.runtime import numpy_generator, say, warn
 
+#: options that say which images play which role (`split`); the others say which images there are
+SPLIT = ("n_train", "n_pool", "n_val", "labels_matched")
+
 
 @dataclass
 class Stimuli:

@@ -11,6 +11,7 @@ import numpy as np
 
 from braindistill.cache.provenance import versions
 from braindistill.images import ImageSet, open_images
+from braindistill.images.assembly import SPLIT
 from braindistill.metrics.accuracy import balanced_accuracy
 from braindistill.metrics.calibration import ece, nll
 from braindistill.report.html import write_report
@@ -269,4 +270,4 @@ def _read(folder: Path) -> np.ndarray:
 
 
 def _split_options(described: dict[str, Any]) -> dict[str, Any]:
-    return {key: described["images"][key] for key in ("n_train", "n_pool", "n_val", "labels_matched")}
+    return {key: described["images"][key] for key in SPLIT}

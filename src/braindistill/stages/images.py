@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Run
     allow_overlap = options.pop("allow_overlap")
     responses = Responses.load(inputs["responses"])
     reader = getattr(images, f"load_{name}")
-    image_set = reader(**{key: _path(reader, key, value) for key, value in options.items()})
+    image_set = reader(**options)
     shown = None
     if responses.images is not None and responses.image_id is not None:
         shown = Stimuli(np.asarray(responses.images), responses.image_id, _labels(responses))
@@ -42,8 +41,3 @@ def _labels(responses: Responses) -> np.ndarray:
     if responses.label is not None:
         given = dict(zip(responses.stimulus_id.tolist(), responses.label.tolist(), strict=True))
     return np.array([given.get(name, "") for name in responses.image_id.tolist()], str)
-
-
-def _path(reader: Any, key: str, value: Any) -> Any:
-    is_path = "Path" in str(inspect.signature(reader).parameters[key].annotation)
-    return Path(value) if is_path and value is not None else value

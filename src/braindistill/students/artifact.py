@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from braindistill.errors import UserError
 from braindistill.images.augmentation import normalise
+from braindistill.runtime import progress
 from braindistill.students.build import build
 
 _KEYS = ("name", "options", "classes", "image_shape", "mean", "std")
@@ -42,6 +44,16 @@ class Student(nn.Module):
         """Logits (N × classes) of uint8 or float images in 0 … 255 (N × C × H × W)."""
         weight = next(self.network.parameters())
         return self.network(normalise(images.to(weight.device), self.mean, self.std, weight.dtype))
+
+    @torch.no_grad()
+    def log_probabilities(self, images: np.ndarray, device: str, batch_size: int) -> np.ndarray:
+        """Log-probabilities, float32 (N × classes), of uint8 images N × C × H × W, which may be a memory map."""
+        self.to(device)
+        rows = []
+        for start in progress(range(0, len(images), batch_size), "predictions"):
+            batch = torch.from_numpy(np.array(images[start : start + batch_size]))
+            rows.append(self(batch).log_softmax(1).float().cpu().numpy())
+        return np.concatenate(rows)
 
 
 def save(model: nn.Module, folder: Path, description: dict[str, Any]) -> None:

@@ -180,16 +180,9 @@ class NetworkTeacher:
 
     def soft_labels(self, image_id: np.ndarray, images: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
         """As `BrainTeacher.soft_labels`. On its own training images, as ordinary KD has it, answers are in sample."""
-        import torch
-
-        network = self.network.to(device)
-        rows = []
-        with torch.no_grad():
-            for start in progress(range(0, len(images), _BATCH), "teacher network"):
-                batch = torch.from_numpy(np.array(images[start : start + _BATCH])).to(device)
-                rows.append(network(batch).log_softmax(1).float().cpu().numpy())
         seen = np.isin(image_id, np.array(self.trained_on, str))
-        return np.concatenate(rows), np.where(seen, "in_sample", "predicted").astype("<U9")
+        rows = self.network.log_probabilities(images, device, _BATCH)
+        return rows, np.where(seen, "in_sample", "predicted").astype("<U9")
 
 
 @dataclass

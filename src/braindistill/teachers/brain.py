@@ -52,15 +52,13 @@ def fit_encoder(
     of_stimulus = _fold_of_stimulus(fold, data)
     encoders, predicted = [], np.full_like(averaged, np.nan)
     for k in progress(range(fold.number), "encoder folds"):
-        rest, held = np.flatnonzero((of_stimulus != k) | (fold.number == 1)), np.flatnonzero(of_stimulus == k)
+        rest, held = _parts(fold, of_stimulus, k)
         encoders.append(fit_ridge(inputs[rest], averaged[rest]))
         predicted[held] = _deviation(encoders[-1], inputs[held])
     teacher = BrainTeacher("encoder", [], seer, encoders, [], names, None, None, {})
     if fold.number > 1:
-        teacher.voxel_r = correlate(predicted, averaged)
-        teacher.scores = {"encoder": _encoder_score(teacher.voxel_r, fold), "roi": {}}
-        for name, mask in data.rois.items():
-            teacher.scores["roi"][name] = {"encoder": _encoder_score(teacher.voxel_r[mask], fold)}
+        teacher.scores = {"roi": {}}
+        _score_encoder(teacher, correlate(predicted, averaged), data, fold)
     return teacher
 
 
@@ -145,7 +143,7 @@ def fit_brain(
     composed = np.full((len(names), len(known.classes)), np.nan, np.float32)
     encoders, decoders = [], []
     for k in progress(range(fold.number), "composed folds"):
-        rest, held = np.flatnonzero((of_stimulus != k) | (fold.number == 1)), np.flatnonzero(of_stimulus == k)
+        rest, held = _parts(fold, of_stimulus, k)
         for_encoder, for_decoder = split_roles(rest, classes, seed, k) if disjoint else (rest, rest)
         trials = np.flatnonzero(np.isin(of_trial, for_decoder) & (classes[of_trial] >= 0))
         if len(for_encoder) < 2 or len(np.unique(classes[of_trial[trials]])) < 2:
@@ -160,10 +158,7 @@ def fit_brain(
         predicted[held] = _deviation(whole, inputs[held])
     teacher.name, teacher.features, teacher.encoders, teacher.decoders = "brain", seer, encoders, decoders
     if fold.number > 1:
-        teacher.voxel_r = correlate(predicted, averaged)
-        teacher.scores["encoder"] = _encoder_score(teacher.voxel_r, fold)
-        for name, mask in data.rois.items():
-            teacher.scores["roi"].setdefault(name, {})["encoder"] = _encoder_score(teacher.voxel_r[mask], fold)
+        _score_encoder(teacher, correlate(predicted, averaged), data, fold)
         scored = np.flatnonzero(classes >= 0)
         teacher.temperature["predicted"] = calibrate(composed[scored], classes[scored])
         teacher.scores["composed"] = {
@@ -261,6 +256,20 @@ def _fold_of_stimulus(fold: Folds, data: Responses) -> np.ndarray:
     of_stimulus = np.empty(len(names), int)
     of_stimulus[of_trial] = fold.of_trial
     return of_stimulus
+
+
+def _parts(fold: Folds, of_stimulus: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The stimuli that fold ``k`` may be fitted on, and those that it holds out; a single fold is fitted on all."""
+    held = of_stimulus == k
+    return np.flatnonzero(~held | (fold.number == 1)), np.flatnonzero(held)
+
+
+def _score_encoder(teacher: BrainTeacher, r: np.ndarray, data: Responses, fold: Folds) -> None:
+    """Keep the out-of-fold r of each voxel, and its summary over all voxels and over each ROI."""
+    teacher.voxel_r = r
+    teacher.scores["encoder"] = _encoder_score(r, fold)
+    for name, mask in data.rois.items():
+        teacher.scores["roi"].setdefault(name, {})["encoder"] = _encoder_score(r[mask], fold)
 
 
 def _deviation(encoder: Ridge, features: np.ndarray) -> np.ndarray:
