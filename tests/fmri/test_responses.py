@@ -14,7 +14,9 @@ from braindistill.fmri.responses import Responses
 
 
 def test_a_complete_subject_passes(subject: Responses) -> None:
+    before = subject.responses.copy()
     subject.check("x")
+    assert np.array_equal(subject.responses, before), "checked, not changed"
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ def test_almost_nothing_still_makes_a_page(results: dict[str, Any], tmp_path: Pa
 @pytest.mark.parametrize("absent", ["comparisons", "claims", "chance", "versions", "encoder_r", "n_seeds", "not_run"])
 def test_any_part_may_be_absent(results: dict[str, Any], tmp_path: Path, absent: str) -> None:
     del results[absent]
-    write(results, tmp_path)
+    _, page = write(results, tmp_path)
+    assert all(arm in page.words for arm in results["arms"]), "what is there is still shown"
 
 
 def test_many_arms_stay_under_a_megabyte(results: dict[str, Any], tmp_path: Path) -> None:
