@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from braindistill import fmri, images
 from braindistill.fmri.responses import Responses
 from braindistill.runtime import numpy_generator, progress, threads
 from braindistill.stages.train_teacher import all_labels
-from braindistill.teachers import fit_brain
+from braindistill.teachers import FeatureOptions, StimulusFeatures, VoxelOptions, extract_stimuli, fit_brain
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--features", default="pixels", choices=["pixels", "gabor"])
     options = parser.parse_args()
     responses = fmri.load("digits69")
+    stimuli = extract_stimuli(responses, FeatureOptions(features=options.features), "cpu")
     digits = images.assemble(images.load_mnist(), None, classes=["6", "9"])
     print(
         f"{'responses':12}{'disjoint':>10}  accuracy on {len(digits.test_ids)} digits, mean ± sd (se) of {options.draws} draws"
@@ -38,7 +40,7 @@ def main() -> None:
         for kind in ("real", "shuffled", "noise"):
             for disjoint in (True, False):
                 draws = [
-                    accuracy(responses, digits, kind, disjoint, options.n_folds, options.features, seed)
+                    accuracy(responses, stimuli, digits, kind, disjoint, options.n_folds, seed)
                     for seed in progress(range(options.draws), kind)
                 ]
                 mean, sd = 100 * np.mean(draws), 100 * np.std(draws, ddof=1)
@@ -48,24 +50,29 @@ def main() -> None:
 
 
 def accuracy(
-    responses: Responses, digits: images.ImageSet, kind: str, disjoint: bool, n_folds: int, features: str, seed: int
+    responses: Responses,
+    stimuli: StimulusFeatures,
+    digits: images.ImageSet,
+    kind: str,
+    disjoint: bool,
+    n_folds: int,
+    seed: int,
 ) -> float:
     """One draw: fit the composed teacher, and score it on pictures that were never shown."""
     if kind == "noise":
         made_up = numpy_generator(seed, "noise").standard_normal(responses.responses.shape, dtype=np.float32)
         responses = dataclasses.replace(responses, responses=made_up)
-    control = "shuffled_fmri" if kind == "shuffled" else None
+    control: Literal["shuffled_fmri"] | None = "shuffled_fmri" if kind == "shuffled" else None
     teacher = fit_brain(
         responses,
         all_labels(responses),
-        "cpu",
-        control=control,
-        features=features,
+        stimuli,
+        voxels=VoxelOptions(control=control),
         disjoint=disjoint,
         n_folds=n_folds,
         seed=seed,
     )
-    rows, _ = teacher.soft_labels(digits.test_ids, digits.test_images, "cpu")
+    rows = teacher.soft_labels(digits.test_ids, digits.test_images, "cpu").rows
     names = np.array(teacher.classes)[rows.argmax(1)]
     return float((names == np.array(digits.classes)[digits.test_labels]).mean())
 

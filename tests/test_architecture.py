@@ -18,16 +18,39 @@ LAYERS = [
     {"cli"},
     {"tasks", "compose", "inspection"},
     {"pipeline", "execution"},
-    {"config", "plugins"},
     {"stages"},
-    {"teachers", "targets", "students", "methods", "images", "fmri", "metrics", "report", "training", "statistics"},
+    {"config", "coercion", "plugins"},
+    {
+        "teachers",
+        "targets",
+        "students",
+        "methods",
+        "images",
+        "fmri",
+        "metrics",
+        "report",
+        "training",
+        "training_state",
+        "statistics",
+    },
     {"cache", "runtime", "exports", "errors", "__init__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 #: pure functions of tensors and arrays: what they may import beside the standard library and the lowest layer
 PURE = {"methods": {"torch"}, "metrics": {"numpy", "scipy", "torch"}, "statistics": {"numpy", "scipy"}}
 #: slow to import, so only inside the functions that use them
-SLOW = {"torchvision", "sklearn", "himalaya", "nibabel", "matplotlib", "PIL", "tensorboard", "hydra", "omegaconf"}
+SLOW = {
+    "torchvision",
+    "sklearn",
+    "himalaya",
+    "nibabel",
+    "matplotlib",
+    "PIL",
+    "captum",
+    "tensorboard",
+    "hydra",
+    "omegaconf",
+}
 
 
 def name_of(file: Path) -> str:
@@ -102,7 +125,18 @@ def test_what_is_slow_to_import_is_imported_where_it_is_used(file):
 
 
 def test_no_torch_where_a_command_line_is_checked():
-    light = {"cli", "tasks", "compose", "inspection", "pipeline", "execution", "config", "plugins", *LAYERS[-1]}
+    light = {
+        "cli",
+        "tasks",
+        "compose",
+        "inspection",
+        "pipeline",
+        "execution",
+        "config",
+        "coercion",
+        "plugins",
+        *LAYERS[-1],
+    }
     for file in FILES:
         if part_of(file) in light:
             top = ast.Module([node for node in parse(file).body if isinstance(node, ast.Import | ast.ImportFrom)], [])

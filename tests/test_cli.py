@@ -217,7 +217,8 @@ class TestCache:
         ran = run("cache", "ls", cache=warm)
         assert ran.code == 0
         stages = [line.split()[0] for line in ran.out.splitlines()]
-        assert sorted(set(stages)) == ["distill", "eval", "export", "images", "predict", "prepare", "train-teacher"]
+        every = ["distill", "eval", "export", "features", "images", "predict", "prepare", "train-teacher"]
+        assert sorted(set(stages)) == every
         assert stages.count("distill") == 4
 
     def test_show_prints_the_manifest(self, run, warm):

@@ -98,7 +98,7 @@ def test_an_edited_plugin_makes_another_key_where_it_is_used(mine, run, tiny):
     exports.syntax.cache_clear()
     after = run("distill", *words, cache="cache").out.split()
     keys = [[word for word in shown if "/" in word] for shown in (before, after)]
-    assert [was == now for was, now in zip(*keys, strict=True)] == [True, True, True, True, False]
+    assert [was == now for was, now in zip(*keys, strict=True)] == [True, True, True, True, True, False]
 
 
 def test_cfg_shows_the_options_of_a_plugged_member(mine, run):

@@ -17,7 +17,7 @@ from braindistill.execution import ensure, handed_over
 from braindistill.pipeline import Planner
 from braindistill.runtime import Runtime
 
-STAGES = ["prepare", "images", "train-teacher", "export", "distill"]
+STAGES = ["prepare", "images", "features", "train-teacher", "export", "distill"]
 
 
 @pytest.fixture
@@ -58,7 +58,11 @@ def test_another_order_is_the_same_key(keys, tiny):
 CHANGES = {
     "seed=1": ["train-teacher", "export", "distill"],
     "train.lr=0.2": ["distill"],
-    "train.threads=2": ["train-teacher", "export", "distill"],
+    "train.threads=2": ["features", "train-teacher", "export", "distill"],
+    "teacher.features=gabor": ["features", "train-teacher", "export", "distill"],
+    "teacher.roi=-nuisance": ["train-teacher", "export", "distill"],
+    "teacher.control=random_readout": ["train-teacher", "export", "distill"],
+    "target.control=shuffled_across": ["export", "distill"],
     "method.temperature=7": ["distill"],
     "method=label_smoothing": ["distill"],
     "student.width=5": ["distill"],
@@ -107,7 +111,7 @@ def test_an_edited_input_is_another_key_and_a_moved_one_is_not(keys, write, tmp_
     after = plan(write("fmri", run=None), write("images"))
     assert not set(after.values()) & set(before.values()), "everything rests on the responses"
     after = plan(write("fmri"), write("images", classes=np.array(["circle", "square"])))
-    assert [stage for stage in after if after[stage] != before[stage]] == STAGES[1:]
+    assert [stage for stage in after if after[stage] != before[stage]] == ["images", *STAGES[3:]]
 
 
 def test_a_miss_says_what_differs_and_a_hit_what_and_how_old(run, tiny, warm, tmp_path):
@@ -173,7 +177,13 @@ READS = {
     "decoder": ("teacher", ["teacher=decoder"]),
     "features": ("teacher", ["teacher=features"]),
     "random": ("teacher", ["teacher=random"]),
-    "random_matched": ("teacher", ["teacher=random_matched"]),
+    "features of the stimuli": ("features", []),
+    "self": ("teacher", ["teacher=self"]),
+    "kd matched": ("teacher", ["teacher=kd_matched", "teacher.labels=student", "teacher.n_folds=2"]),
+    "handcrafted": ("teacher", ["teacher=handcrafted", "teacher.n_folds=2"]),
+    "voxels": ("target", ["target=voxels"]),
+    "relations": ("target", ["target=relations"]),
+    "mask": ("target", ["target=mask"]),
     "cnn": ("teacher", ["teacher=cnn"]),
     "soft labels": ("target", []),
     "file": ("target", ["target=file"]),

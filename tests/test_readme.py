@@ -170,12 +170,13 @@ def test_table_of_keys_has_every_stage() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=[f"{stage}: {case}" for stage, case, *_ in ROWS])
 def test_table_of_keys_is_the_planners(row: tuple[str, str, set[str], str, set[str]], plan: Plan) -> None:
     stage, case, keys, seed, inputs = row
-    verb = {"images": "prepare", "predict": "eval"}.get(stage, stage)
-    path = ["target.path=soft_labels.npy"] if case == "target=file" else []
+    verb = {"images": "prepare", "features": "train-teacher", "predict": "eval"}.get(stage, stage)
+    path = [f"{case.split('=')[0]}.path=soft_labels.npy"] if case in ("target=file", "teacher=human") else []
+    more = {"method=voxels": ["target=voxels"], "method=rdm": ["target=relations"]}.get(case, [])
 
-    def step(*more: str) -> Step:
-        (found,) = [s for s in plan(verb, "fmri=simulated", case, *path, "eval.seeds=1", *more) if s.stage == stage]
-        return found
+    def step(seed: str) -> Step:
+        steps = plan(verb, "fmri=simulated", case, *path, *more, "eval.seeds=1", seed)
+        return [found for found in steps if found.stage == stage][-1]  # the one that was asked for
 
     first = step("seed=0")
     assert _keyed(first) == keys

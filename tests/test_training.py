@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from braindistill import training
 from braindistill.errors import UserError
 from braindistill.runtime import Runtime, seeded
-from braindistill.training import TrainingSet, train
+from braindistill.training import TrainingSet, Validation, train
+from braindistill.training_state import best_epoch
 
 RUNTIME = Runtime(device="cpu", tensorboard=False, verbosity=0)
 EVERY_EPOCH = dataclasses.replace(RUNTIME, checkpoint_seconds=0.0)
@@ -66,7 +68,7 @@ def fit(
     folder: Path,
     loss: Callable[..., Tensor] = cross_entropy,
     data: TrainingSet | None = None,
-    validation: tuple[Tensor, Tensor] | None = None,
+    validation: Validation | None = None,
     seed: int = 0,
     runtime: Runtime = RUNTIME,
     **options: Any,
@@ -82,9 +84,9 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def held_out() -> tuple[Tensor, Tensor]:
+def held_out() -> Validation:
     data = make_data(40)
-    return data.images, data.labels
+    return Validation(data.images, lambda outputs: (outputs.argmax(1) == data.labels).float().mean().item())
 
 
 def test_it_learns_and_writes_what_it_did(tmp_path: Path) -> None:
@@ -195,18 +197,126 @@ def test_checkpoints_are_as_rare_as_asked_for(tmp_path: Path) -> None:
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 5
 
 
-def test_select_validation_keeps_the_best_epoch(tmp_path: Path) -> None:
-    images, labels = held_out()
-    network, history = fit(tmp_path, validation=(images, labels), select="validation", lr=0.5, epochs=8, warmup=0.0)
+@pytest.mark.parametrize("select", ["validation", "test"])
+def test_select_keeps_the_best_epoch(tmp_path: Path, select: str) -> None:
+    data = make_data(40)
+    options = {"validation": held_out(), "lr": 0.5, "epochs": 8, "warmup": 0.0}
+    network, history = fit(tmp_path, select=select, **options)
     best = max(history, key=lambda entry: entry["val_accuracy"])
-    inputs = (images.float() / 255 - 0.4) / 0.2
+    inputs = (data.images.float() / 255 - 0.4) / 0.2
     with torch.no_grad():
-        right = (network(inputs).argmax(1) == labels).float().mean().item()
+        right = (network(inputs).argmax(1) == data.labels).float().mean().item()
     assert right == pytest.approx(best["val_accuracy"])
-    stopped, _ = fit(tmp_path / "last", validation=(images, labels), select="last", lr=0.5, epochs=8, warmup=0.0)
+    stopped, _ = fit(tmp_path / "last", select="last", **options)
     with torch.no_grad():
-        last = (stopped(inputs).argmax(1) == labels).float().mean().item()
+        last = (stopped(inputs).argmax(1) == data.labels).float().mean().item()
     assert last == pytest.approx(history[-1]["val_accuracy"])
+
+
+def scored(*scores: float) -> Validation:
+    """Validation with a score for each epoch, whatever the network says."""
+    coming = iter(scores)
+    return Validation(make_data(4).images, lambda outputs: next(coming), "score")
+
+
+@pytest.mark.parametrize(
+    ("scores", "epochs"),
+    [
+        ((1, 2, 3, 3, 2, 9), 5),  # no better is as bad as worse
+        ((5, 4, 6, 1, 7, 0), 6),
+        ((float("nan"), float("nan"), float("nan"), 1), 3),
+        ((float("nan"), 1, 0, 0), 4),
+    ],
+)
+def test_patience_ends_a_training_that_gets_no_better(tmp_path: Path, scores: tuple[float, ...], epochs: int) -> None:
+    options = {"epochs": len(scores), "select": "validation", "patience": 2}
+    network, history = fit(tmp_path, validation=scored(*scores), **options)
+    assert len(history) == epochs
+    assert [entry["val_score"] for entry in history] == pytest.approx(list(scores[:epochs]), nan_ok=True)
+    best = best_epoch(history, "val_score")
+    shorter = {**options, "patience": None, "validation": scored(*range(len(scores)))}
+    with pytest.raises(Interruption):  # the weights are those at the end of the best epoch
+        fit(tmp_path / "cut", interrupted(4 * best), runtime=EVERY_EPOCH, **shorter)
+    kept = load_file(tmp_path / "cut" / "checkpoint" / "training.safetensors")
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, kept[f"network/{name}"])
+
+
+def test_patience_counts_on_after_an_interruption(tmp_path: Path) -> None:
+    options = {"epochs": 9, "patience": 2}
+    with pytest.raises(Interruption):
+        fit(tmp_path, interrupted(4 * 3 + 1), validation=scored(1, 3, 2), runtime=EVERY_EPOCH, **options)
+    _, history = fit(tmp_path, validation=scored(3, 9), runtime=EVERY_EPOCH, **options)
+    assert [entry["val_score"] for entry in history] == [1, 3, 2, 3]
+
+
+def test_float_inputs_are_taken_as_they_are() -> None:
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(50, 3, 7, generator=generator)
+    inputs[:, 0, 0] = torch.arange(50)
+    seen: list[Tensor] = []
+
+    class Spy(nn.Linear):
+        def forward(self, rows: Tensor) -> Tensor:
+            seen.append(rows)
+            return super().forward(rows.flatten(1))
+
+    data = TrainingSet(inputs, torch.arange(50) % 2, None, None, 50)
+    held = Validation(inputs[:5], lambda outputs: float(outputs.shape[0]), "rows")
+    options: dict[str, Any] = {"epochs": 1, "lr": 0.001, "crop": 2, "flip": True}
+    history = train(Spy(21, 2), data, held, cross_entropy, 0, None, RUNTIME, **options)
+    whole = torch.cat(seen[:-1])
+    assert torch.equal(whole, inputs[whole[:, 0, 0].long()])
+    assert sorted(whole[:, 0, 0].tolist()) == list(range(50))
+    assert torch.equal(seen[-1], inputs[:5])
+    assert history[0]["val_rows"] == 5
+
+
+def test_a_training_within_another_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "progress", None)  # it shows none either
+    runtime = dataclasses.replace(EVERY_EPOCH, tensorboard=True)
+    network = make_network()
+    train(network, make_data(), held_out(), cross_entropy, 0, None, runtime, epochs=2, select="validation")
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_may_return_features_beside_its_logits(tmp_path: Path, precision: str) -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(64, 5), nn.Linear(5, 2)
+
+        def forward(self, images: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+            features = self.body(images.flatten(1))
+            return self.head(features), (features,)
+
+    shapes = set()
+
+    def loss(outputs: Any, labels: Tensor, *rest: Any) -> Tensor:
+        logits, (features,) = outputs
+        shapes.add((logits.dtype, logits.shape[1:], features.dtype, features.shape[1:]))
+        return F.cross_entropy(logits, labels) + features.pow(2).mean()
+
+    with seeded(0, "network"):
+        network = Both()
+    options: dict[str, Any] = {"epochs": 20, "lr": 0.05, "precision": precision}
+    history = train(network, make_data(), held_out(), loss, 0, tmp_path, RUNTIME, **options)
+    assert shapes == {(torch.float32, (2,), torch.float32, (5,))}
+    assert history[-1]["val_accuracy"] > 0.9, "scored by its logits"
+
+
+def test_large_images_are_taken_in_smaller_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = seen_rows(tmp_path / "a", make_data())
+    monkeypatch.setattr(training, "_VALUES", 64 * 32)
+    sizes = []
+    monkeypatch.setattr(training, "augment", lambda images, generator, **options: sizes.append(len(images)) or images)
+    assert seen_rows(tmp_path / "b", make_data()) == whole
+    assert sizes == [32, 18] * 2
 
 
 def seen_rows(folder: Path, data: TrainingSet, **options: Any) -> list[list[int]]:
@@ -300,6 +410,9 @@ def test_a_diverging_loss_is_said_and_leaves_no_checkpoint(tmp_path: Path) -> No
     [
         ({"precision": "fp16"}, r"train\.precision=fp16 needs a CUDA device"),
         ({"select": "validation"}, r"train\.select=validation needs validation images"),
+        ({"select": "test"}, r"train\.select=test needs validation images"),
+        ({"patience": 3}, r"train\.patience=3 needs validation images"),
+        ({"patience": 0, "validation": held_out()}, r"train\.patience=0: must be at least 1"),
         ({"epochs": 0}, r"train\.epochs=0"),
         ({"batch_size": 0}, r"train\.batch_size=0"),
     ],

@@ -7,13 +7,14 @@ comment. Signatures are read from the source's syntax tree, so that a typing err
 from __future__ import annotations
 
 import ast
-import os
+import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from braindistill.coercion import coerce, fit_any
 from braindistill.errors import UserError, nearest
 from braindistill.exports import definitions, syntax
 from braindistill.runtime import find_data
@@ -33,6 +34,8 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 #: groups that have one member, which needs no name
 SINGLE = ("train", "eval", "runtime")
 REQUIRED = object()
+#: a positional parameter whose class is called so stands for the options that are the class's fields
+_BUNDLE = "Options"
 _PACKAGE = Path(__file__).parent
 
 
@@ -87,14 +90,42 @@ def options(group: str, name: str) -> dict[str, Option]:
     package, pattern, shared = GROUPS[group]
     function = pattern.format(name)
     found = dict(_signature(package, function, f"{group}={name}"))
-    if group == "method" and "teacher_logits" in _parameters(package, function):
+    if group == "method" and any(name.startswith("teacher_") for name in parameters(group, name)):
         shared = ("objective",)
+        if "student_features" in parameters(group, name):
+            found |= _signature("students", "tap", f"{group}={name}")
     if group == "fmri" and "subject" in found:  # fmri.load reads several one after the other and joins them
         shared = (*shared, "combine_subjects")
         found["subject"] = Option(ast.parse("int | list[int]", mode="eval").body, found["subject"].default)
     for other in shared:
         found |= _signature(package, other, f"{group}={name}")
     return found
+
+
+def parameters(group: str, name: str) -> list[str]:
+    """Names of the positional parameters of a member's function: what it works on, beside its options."""
+    package, pattern, _ = GROUPS[group]
+    node = _node(package, pattern.format(name), f"{group}={name}")
+    return [argument.arg for argument in node.args.args] if isinstance(node, ast.FunctionDef) else []
+
+
+def fields(package: str, name: str) -> list[str]:
+    """The options that a class of options stands for."""
+    return list(_signature(package, name, f"{package}={name}"))
+
+
+def bundled(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a function whose options may belong to a positional parameter, a class of options."""
+    classes = {
+        name: hint for name, hint in get_type_hints(function).items() if getattr(hint, "__name__", "").endswith(_BUNDLE)
+    }
+    left = dict(options)
+    made = {}
+    for name, kind in classes.items():
+        made[name] = kind(
+            **{field.name: left.pop(field.name) for field in dataclasses.fields(kind) if field.name in left}
+        )
+    return made | left
 
 
 def check(config: Mapping[str, Any], lenient: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -126,10 +157,11 @@ def check(config: Mapping[str, Any], lenient: frozenset[str] = frozenset()) -> d
         "seed": coerce(config.get("seed", 0), ast.parse("int", mode="eval").body, "seed"),
         "plugins": config.get("plugins") or [],
     }
-    return checked | {group: _check_group(group, config.get(group), group in lenient) for group in GROUPS}
+    return checked | {group: check_group(group, config.get(group), group in lenient) for group in GROUPS}
 
 
-def _check_group(group: str, given: Any, lenient: bool) -> dict[str, Any]:
+def check_group(group: str, given: Any, lenient: bool) -> dict[str, Any]:
+    """`check` for the options of one group."""
     if not isinstance(given, Mapping | None):
         raise UserError(f"{group}={given!r}: expected the options of {group}, as in {group}.KEY=VALUE")
     given = dict(given or {})
@@ -151,23 +183,6 @@ def _check_group(group: str, given: Any, lenient: bool) -> dict[str, Any]:
         value = coerce(value, option.annotation, f"{group}.{key}")
         checked[key] = _locate(value, f"{group}.{key}") if option.is_path and value is not None else value
     return checked
-
-
-def coerce(value: Any, annotation: ast.expr, where: str) -> Any:
-    """Bring a YAML value to an option's declared type, without losing anything: ``1`` is a float, ``1.5`` is no int.
-
-    Raises
-    ------
-    UserError
-        The value has another type, is not finite, or is not among the allowed words.
-    """
-    fits, result = _fit_any(value, annotation)
-    if not fits:
-        expected = ast.unparse(annotation)
-        raise UserError(
-            f"{where}={value!r}: expected {expected}, found {type(value).__name__}{_allowed(value, annotation)}"
-        )
-    return result
 
 
 def path_options(config: Mapping[str, Any], group: str) -> dict[str, str]:
@@ -198,13 +213,9 @@ def _node(package: str, function: str, where: str) -> ast.stmt:
     return known[function][1]
 
 
-def _parameters(package: str, function: str) -> list[str]:
-    node = _node(package, function, f"{package}={function}")
-    return [argument.arg for argument in node.args.args] if isinstance(node, ast.FunctionDef) else []
-
-
 def _signature(package: str, function: str, where: str) -> dict[str, Option]:
     node = _node(package, function, where)
+    found: dict[str, Option] = {}
     pairs: list[tuple[str, ast.expr | None, ast.expr | None]]
     if isinstance(node, ast.ClassDef):  # a dataclass: its fields
         fields = [field for field in node.body if isinstance(field, ast.AnnAssign)]
@@ -213,14 +224,17 @@ def _signature(package: str, function: str, where: str) -> dict[str, Option]:
         assert isinstance(node, ast.FunctionDef)
         given = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
         pairs = [(argument.arg, argument.annotation, default) for argument, default in given]
-    return {name: _option(f"{where}: {function}(… {name} …)", hint, default) for name, hint, default in pairs}
+        classes = [ast.unparse(argument.annotation) for argument in node.args.args if argument.annotation]
+        for bundle in (name for name in classes if name.endswith(_BUNDLE)):
+            found |= _signature(package, bundle, where)
+    return found | {name: _option(f"{where}: {function}(… {name} …)", hint, default) for name, hint, default in pairs}
 
 
 def _option(where: str, annotation: ast.expr | None, default: ast.expr | None) -> Option:
     try:
         if annotation is None:
             raise ValueError
-        _fit_any(None, annotation)
+        fit_any(None, annotation)
         value = REQUIRED if default is None else ast.literal_eval(default)
     except ValueError:
         raise UserError(
@@ -228,55 +242,6 @@ def _option(where: str, annotation: ast.expr | None, default: ast.expr | None) -
             "and a default that is written out"
         ) from None
     return Option(annotation, list(value) if isinstance(value, tuple) else value)
-
-
-def _branches(annotation: ast.expr) -> list[ast.expr]:
-    if isinstance(annotation, ast.BinOp):
-        return _branches(annotation.left) + _branches(annotation.right)
-    return [annotation]
-
-
-def _fit(value: Any, branch: ast.expr) -> tuple[bool, Any]:
-    """Does a value fit one branch of a union? → (fits, value in that type)."""
-    if isinstance(branch, ast.Subscript):
-        return _fit_container(value, ast.unparse(branch.value).rpartition(".")[2], branch.slice)
-    kind = ast.unparse(branch).rpartition(".")[2]
-    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # and no NaN
-    if kind == "None":
-        return value is None, None
-    if kind == "bool":
-        return isinstance(value, bool), value
-    if kind == "int":
-        whole = number and float(value).is_integer()
-        return whole, int(value) if whole else None
-    if kind == "float":
-        exact = number and float(value) == value  # an integer beyond 2⁵³ may not be one
-        return exact, float(value) if exact else None
-    if kind == "str":  # classes=[6,9] and roi=1 are names, too
-        return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)), str(value)
-    if kind == "Path":
-        return isinstance(value, str | Path), os.path.expanduser(str(value))
-    raise ValueError(f"{kind} is not a type of options")
-
-
-def _fit_container(value: Any, kind: str, inner: ast.expr) -> tuple[bool, Any]:
-    if kind == "Literal":
-        allowed = ast.literal_eval(inner)
-        return value in (allowed if isinstance(allowed, tuple) else (allowed,)), value
-    if kind not in ("list", "dict"):
-        raise ValueError(f"{kind} is not a type of options")
-    of_item = inner.elts[1] if isinstance(inner, ast.Tuple) else inner
-    _fit_any(None, of_item)
-    if not isinstance(value, Mapping if kind == "dict" else list | tuple):
-        return False, None
-    fits = [_fit_any(item, of_item) for item in (value.values() if isinstance(value, Mapping) else value)]
-    items = [item for _, item in fits]
-    return all(ok for ok, _ in fits), dict(zip(value, items, strict=True)) if kind == "dict" else items
-
-
-def _fit_any(value: Any, annotation: ast.expr) -> tuple[bool, Any]:
-    fits = [_fit(value, branch) for branch in _branches(annotation)]
-    return next((fit for fit in fits if fit[0]), (False, None))
 
 
 def _locate(path: str, where: str) -> str:
@@ -291,13 +256,3 @@ def _locate(path: str, where: str) -> str:
             f"put it there (data/README.md says where it comes from) or give {where}=PATH"
         )
     return str(found)
-
-
-def _allowed(value: Any, annotation: ast.expr) -> str:
-    words = [
-        word
-        for branch in _branches(annotation)
-        if isinstance(branch, ast.Subscript) and ast.unparse(branch.value) == "Literal"
-        for word in ast.literal_eval(f"[{ast.unparse(branch.slice).strip('()')}]")
-    ]
-    return f"; {nearest(str(value), words)}" if words else ""

@@ -19,18 +19,31 @@ from braindistill.cache.provenance import code_digest
 from braindistill.cache.step import Step
 from braindistill.errors import UserError
 from braindistill.images.assembly import SPLIT
+from braindistill.methods.signatures import needs_target
 from braindistill.plugins import source
 from braindistill.runtime import progress
 
 #: meaning of each stage's output: raise the number by hand when it changes, and old artifacts are no longer used
-VERSIONS = {"prepare": 2, "images": 1, "train-teacher": 1, "export": 1, "distill": 1, "predict": 1, "eval": 1}
+VERSIONS = {
+    "prepare": 2,
+    "images": 1,
+    "features": 1,
+    "train-teacher": 2,
+    "export": 2,
+    "distill": 1,
+    "predict": 1,
+    "eval": 1,
+}
 #: the verb that a person types to get a stage's artifact
-VERBS = {"images": "prepare", "predict": "eval"}
+VERBS = {"images": "prepare", "features": "train-teacher", "predict": "eval"}
+#: what a teacher that is continued is known by
+_TEACHER_FILES = ["teacher.json", "*.safetensors", "*.npy"]
 #: what the evaluation says about an arm beside its scores; all else reaches it through its inputs
 DESCRIBED = {
     "images": (*SPLIT, "allow_overlap"),
-    "teacher": ("name", "control", "disjoint", "labels"),
-    "target": ("name", "images"),
+    "teacher": ("name", "control", "disjoint", "labels", "original_protocol"),
+    "target": ("name", "images", "control"),
+    "train": ("select",),
 }
 
 
@@ -63,18 +76,39 @@ class Planner:
         inputs = {"responses": self.responses(config, words)}
         return self._step("images", {"images": group}, inputs, words, f"images of {group['name']}")
 
+    def features(self, config: Mapping[str, Any], words: list[str]) -> Step:
+        """What is read from the stimuli: shared by every teacher that reads it so, whatever its ROIs."""
+        read = {key: config["teacher"][key] for key in schema.fields("teachers", "FeatureOptions")}
+        parts = {"teacher": {"name": "features", **read}, "train": {"threads": config["train"]["threads"]}}
+        inputs = {"responses": self.responses(config, words)}
+        return self._step("features", parts, inputs, words, f"{read['features']} of the stimuli")
+
     def teacher(self, config: Mapping[str, Any], words: list[str]) -> Step:
-        teacher = config["teacher"]
+        teacher = dict(config["teacher"])
+        needs = schema.parameters("teacher", teacher["name"])
+        if teacher.get("init_from"):
+            teacher["init_from"] = str(self._artifact(teacher["init_from"]))
         parts: dict[str, Any] = {"teacher": teacher}
         inputs: dict[str, Step] = {}
-        if teacher["name"] == "cnn" or teacher.get("labels") == "student":
+        # test images that were shown in the scanner are kept out of what a teacher is fitted on
+        shown = "responses" in needs and config["images"]["name"] == "stimuli"
+        if "image_set" in needs or teacher.get("labels") == "student" or shown:
             parts |= {"images": _split_options(config), "seed": config["seed"]}
             inputs["images"] = self.images(config, words)
-        if teacher["name"] == "cnn":
+        if "student" in needs:
+            parts["student"] = config["student"]
+        if "training" in needs:
             parts["train"] = config["train"]
-        elif teacher["name"] != "random":
+        elif "runtime" in needs:
             parts["train"] = {"threads": config["train"]["threads"]}
+        if "responses" in needs:
             inputs["responses"] = self.responses(config, words)
+        if "stimuli" in needs:
+            inputs["features"] = self.features(config, words)
+        if "brain" in needs:
+            own = {key: teacher[key] for key in schema.options("teacher", teacher["reference"]) if key in teacher}
+            brain = schema.check_group("teacher", {"name": teacher["reference"], **own}, False)
+            inputs["brain"] = self.teacher({**config, "teacher": brain}, words)
         control = f", {teacher['control']}" if teacher.get("control") else ""
         title = f"{teacher['name']} teacher{control}, seed {teacher.get('seed', 0)}"
         return self._step("train-teacher", parts, inputs, words, title)
@@ -88,7 +122,7 @@ class Planner:
         }
         inputs = {"images": self.images(config, words)}
         origin = "a file"
-        if config["target"]["name"] != "file":
+        if needs_teacher(config):
             inputs["teacher"] = self.teacher(config, words)
             origin = inputs["teacher"].title
         return self._step("export", parts, inputs, words, f"{config['target']['name']} of {origin}")
@@ -98,8 +132,13 @@ class Planner:
             "images": _split_options(config)
         }
         inputs = {"images": self.images(config, words)}
-        method = config["method"]["name"]
+        method, target = config["method"]["name"], config["target"]["name"]
         if uses_target(config):
+            kind = needs_target(method)
+            if kind != {"file": "soft_labels"}.get(target, target):
+                raise UserError(
+                    f"method={method} learns from {kind}, and target={target} holds no such: take target={kind}"
+                )
             inputs["target"] = self.target(config, words)
         what = f"{config['student']['name']} by {method}, seed {config['seed']}"
         return self._step("distill", parts, inputs, words, what)
@@ -122,16 +161,18 @@ class Planner:
                 inputs[f"prediction/{arm.name}/{seed}"] = self.prediction(chosen, line)
                 if uses_target(chosen):
                     inputs[f"target/{arm.name}/{seed}"] = self.target(chosen, line)
-                    if chosen["target"]["name"] != "file":
+                    if needs_teacher(chosen):
                         inputs[f"teacher/{arm.name}/{seed}"] = self.teacher(chosen, line)
             first = arm.config(seeds_of(config)[0])
-            shown = {group: first[group] for group in DESCRIBED} | (
-                {} if uses_target(first) else {"teacher": {}, "target": {}}
-            )
+            shown = {group: first[group] for group in DESCRIBED}
+            shown |= {"target": {}} if not uses_target(first) else {}
+            shown |= {"teacher": {}} if not (uses_target(first) and needs_teacher(first)) else {}
             described[arm.name] = {
                 group: {key: shown[group][key] for key in keys if key in shown[group]}
                 for group, keys in DESCRIBED.items()
             }
+            if shown["teacher"]:
+                described[arm.name]["teacher"]["pretrained"] = bool(shown["teacher"].get("weights"))
             # where files lie is no part of what an evaluation means
             paths = tuple(f"{group}.{key}=" for group in schema.GROUPS for key in schema.path_options(first, group))
             described[arm.name]["overrides"] = [word for word in arm.own if not word.lstrip("+").startswith(paths)]
@@ -139,6 +180,10 @@ class Planner:
         return self._step(
             "eval", parts, inputs, words, f"evaluation of {len(arms)} arms × {len(seeds_of(config))} seeds"
         )
+
+    def _artifact(self, key_or_folder: str) -> Path:
+        folder = Path(key_or_folder)
+        return folder if folder.is_dir() else self.cache.find(key_or_folder)
 
     def _step(self, stage: str, parts: dict[str, Any], inputs: dict[str, Step], words: list[str], title: str) -> Step:
         identity = json.dumps([stage, parts, {name: step.key for name, step in inputs.items()}], sort_keys=True)
@@ -154,6 +199,7 @@ class Planner:
                 paths[f"{group}.{option}"] = os.path.abspath(path)
                 try:
                     only = _used_files(parts["fmri"]) if (group, option) == ("fmri", "root") else []
+                    only = _TEACHER_FILES if option == "init_from" else only
                     files[f"{group}.{option}"] = fingerprint(Path(path), memo, lambda f: progress(f, "hashing"), only)
                 except UserError as error:
                     raise UserError(f"{group}.{option}: {error}") from error
@@ -168,7 +214,12 @@ class Planner:
 
 def uses_target(config: Mapping[str, Any]) -> bool:
     """Does the arm's method learn from a target? Read from its signature."""
-    return "target_weight" in schema.options("method", config["method"]["name"])
+    return needs_target(config["method"]["name"]) is not None
+
+
+def needs_teacher(config: Mapping[str, Any]) -> bool:
+    """Is the target asked of a teacher? Otherwise it comes from a file."""
+    return config["target"]["name"] != "file" and config["target"].get("rdm") is None
 
 
 def seeds_of(config: Mapping[str, Any]) -> list[int]:

@@ -19,7 +19,7 @@ from braindistill.compose import check_own_words, check_plugins, checked, make_a
 from braindistill.errors import UserError
 from braindistill.execution import Missing, ensure, estimate, machine_fault, missing_steps, root_causes
 from braindistill.inspection import inspect_cache
-from braindistill.pipeline import Arm, Planner, seeds_of, step_for, uses_target
+from braindistill.pipeline import Arm, Planner, needs_teacher, seeds_of, step_for, uses_target
 from braindistill.runtime import Runtime, say, set_verbosity, warn
 
 
@@ -150,17 +150,18 @@ def _why_not(arm: Arm, arms: list[Arm], seed: int, rois: set[str] | None, n_clas
     """The reason why the data or the experiment can't have an arm, or None."""
     config = arm.config(seed)
     teacher = config["teacher"]
-    taught = uses_target(config) and config["target"]["name"] != "file"
+    taught = uses_target(config) and needs_teacher(config)
+    control = config["target"].get("control") if uses_target(config) else None
     if config["images"]["labels_matched"]:
         decoders = [other.config(seed)["teacher"] for other in arms if uses_target(other.config(seed))]
         if not any(decoder.get("labels") == "all" for decoder in decoders):
             return "decoder and students have the same labels (teacher.labels=student), so the budget is equal as it is"
     if taught and teacher.get("control") == "nuisance" and rois is not None and teacher["nuisance"] not in rois:
         return f"the data have no mask '{teacher['nuisance']}' of voxels outside visual cortex"
-    if taught and teacher["name"] == "random_matched":
+    if control in ("random_matched", "shuffled_within"):
         if config["images"]["n_pool"] and config["target"]["images"] != "labelled":
             return "targets are on an unlabelled pool, where it would use labels that no other arm has"
-        if n_classes == 2:
+        if control == "random_matched" and n_classes == 2:
             return "with two classes there is only one other class, and nothing to permute"
     return None
 

@@ -1,4 +1,4 @@
-"""The one training loop: students and CNN teachers run through it.
+"""The one training loop: students, CNN teachers, network decoders and finetuned encoders run through it.
 
 Images stay on the device as uint8; an epoch's images are augmented and normalised in large blocks, so that a step is
 forward, backward and optimiser only. Order and augmentation of epoch *e* come from generators derived from (seed, e):
@@ -7,12 +7,10 @@ a run that was killed continues from its last checkpoint to the same weights.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +20,12 @@ from torch import Tensor, nn
 from braindistill.errors import UserError
 from braindistill.images import augment, normalise
 from braindistill.runtime import Runtime, progress, torch_generator
+from braindistill.training_state import TrainingState
 
 #: images augmented at once: large enough to drown the overhead of a call, small enough to stay in the cache
 _BLOCK = 4096
+#: and values at once, which only large images reach: 256 MB of float32
+_VALUES = 2**26
 
 
 @dataclasses.dataclass
@@ -33,13 +34,14 @@ class TrainingSet:
 
     Attributes
     ----------
-    images : uint8 tensor (images × channels × height × width)
+    images : uint8 tensor (images × channels × height × width), which is augmented and normalised; or a float tensor
+        (rows × …) of any other input (voxels, features), which is taken as it is
     labels : int64 tensor (images); −1 = unlabelled
-    target : float tensor (images × classes) of log-probabilities, or None
+    target : float tensor (images × …), such as log-probabilities of the classes or responses of voxels, or None
     has_target : bool tensor (images), or None
     epoch_size : images an epoch goes through. Where it is larger than the set, the set is repeated: an arm that can't
         use the pool makes as many steps as those that can.
-    mean, std : per-channel statistics in [0, 1] that inputs are normalised with
+    mean, std : per-channel statistics in [0, 1] that uint8 images are normalised with
     """
 
     images: Tensor
@@ -47,22 +49,40 @@ class TrainingSet:
     target: Tensor | None
     has_target: Tensor | None
     epoch_size: int
-    mean: Tensor
-    std: Tensor
+    mean: Tensor | None = None
+    std: Tensor | None = None
 
     def to(self, device: torch.device) -> TrainingSet:
         parts: dict[str, Any] = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
         return dataclasses.replace(self, **parts)
 
 
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """Held-out inputs and how well a network does on them.
+
+    Attributes
+    ----------
+    images : as those of the training set
+    score : outputs (images × …, float32, on the CPU; the first where the network returns several) → score, the higher
+        the better
+    name : the history records the score as ``val_{name}``
+    """
+
+    images: Tensor
+    score: Callable[[Tensor], float]
+    name: str = "accuracy"
+
+
 def train(
     network: nn.Module,
     data: TrainingSet,
-    validation: tuple[Tensor, Tensor] | None,
-    loss_function: Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor],
+    validation: Validation | None,
+    loss_function: Callable[[Any, Tensor, Tensor | None, Tensor | None], Tensor],
     seed: int,
-    folder: Path,
+    folder: Path | None,
     runtime: Runtime,
+    stop: int | None = None,
     *,
     epochs: int = 60,
     batch_size: int = 32,
@@ -73,7 +93,8 @@ def train(
     warmup: float = 0.1,
     crop: int = 0,
     flip: bool = False,
-    select: Literal["last", "validation"] = "last",
+    select: Literal["last", "validation", "test"] = "last",
+    patience: int | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     channels_last: bool = True,
     threads: int = 1,
@@ -82,16 +103,20 @@ def train(
 
     Parameters
     ----------
-    network : module from normalised images to logits
-    data, validation : training set; held-out labelled (images uint8, labels), or None
-    loss_function : (logits, labels, teacher log-probabilities or None, has_target or None) → scalar
+    network : module from normalised images to logits, or to a tuple that begins with them
+    data, validation : training set; held-out inputs with a score, or None
+    loss_function : (the network's outputs as float32, labels, target or None, has_target or None) → scalar
     seed : seeds order and augmentation
-    folder : where ``metrics.jsonl``, TensorBoard events and ``checkpoint/`` go
+    folder : where ``metrics.jsonl``, TensorBoard events and ``checkpoint/`` go; None: a training within another one,
+        which writes nothing and shows no progress
+    stop : end after so many epochs of the schedule; None: all
     epochs, batch_size : an incomplete last batch is used unless it is a single image (BatchNorm can't take one)
     optimizer, lr, momentum, weight_decay : SGD with Nesterov momentum, or AdamW (which ignores ``momentum``)
     warmup : fraction of all steps in which the rate rises linearly, before it falls along a cosine to 0
     crop, flip : augmentation: random shift by up to ``crop`` pixels; random horizontal mirror
-    select : the weights kept: of the last epoch, or of the best epoch on the validation images
+    select : the weights kept: of the last epoch, or of the best one on the validation images; ``test`` picks it on the
+        test images (the caller passes them as ``validation``), which only serves to show what that does
+    patience : stop after so many epochs without a better score on the validation images; None: never
     precision : fp32, or autocast to bf16 or fp16 (with loss scaling; CUDA only)
     channels_last : memory layout; 1.5 times faster for convolutions on CPU
     threads : threads of one training (they change the last bits, so they are keyed). One is best for small networks
@@ -99,17 +124,19 @@ def train(
     Returns
     -------
     list of dict
-        One entry an epoch: epoch, loss, lr, seconds and, with validation images, val_accuracy.
+        One entry an epoch: epoch, loss, lr, seconds and, with validation images, ``val_{name}``.
 
     Raises
     ------
     UserError
-        The loss is not finite; ``select=validation`` without validation images; fp16 without CUDA; no epoch.
+        The loss is not finite; ``select`` or ``patience`` without validation images; fp16 without CUDA; no epoch.
     """
-    if min(epochs, batch_size) < 1:
-        raise UserError(f"train.epochs={epochs}, train.batch_size={batch_size}: both must be at least 1")
-    if select == "validation" and validation is None:
-        raise UserError("train.select=validation needs validation images: give images.n_val=N, or train.select=last")
+    for option, value in {"epochs": epochs, "batch_size": batch_size, "patience": patience}.items():
+        if value is not None and value < 1:
+            raise UserError(f"train.{option}={value}: must be at least 1")
+    if validation is None and (select != "last" or patience is not None):
+        given = f"select={select}" if select != "last" else f"patience={patience}"
+        raise UserError(f"train.{given} needs validation images: give images.n_val=N, or leave it out")
     device = torch.device(runtime.device)
     if precision == "fp16" and device.type != "cuda":
         raise UserError("train.precision=fp16 needs a CUDA device; take train.precision=bf16 or fp32")
@@ -121,25 +148,28 @@ def train(
     total = epochs * len(batches)
     rule = _optimizer(network, optimizer, lr, momentum, weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    state = _Progress(folder, network, rule, scaler)
-    history = state.resume()
-    writer = _tensorboard(folder) if runtime.tensorboard else None
+    score = f"val_{validation.name}" if validation else None
+    state = TrainingState(folder, network, rule, scaler, score, keep_best=select != "last")
+    writer = _tensorboard(folder) if folder and runtime.tensorboard else None
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
-    for epoch in progress(range(len(history), epochs), "epochs", total=epochs):
+    left: Iterable[int] = range(len(state.history), min(epochs, stop or epochs))
+    for epoch in progress(left, "epochs", total=epochs) if folder else left:
+        if state.stalled(patience):
+            break
         started = time.perf_counter()
         network.train()
         order = _order(len(data.images), data.epoch_size, torch_generator(seed, "order", epoch)).to(device)
         loss_sum = torch.zeros((), device=device)
-        inputs = _augmented(data, order, batches, torch_generator(seed, "augment", epoch), crop, flip, layout)
+        inputs = _batches(data, order, batches, torch_generator(seed, "augment", epoch), crop, flip, layout)
         for step, (rows, batch) in enumerate(inputs, start=epoch * len(batches)):
             for group in rule.param_groups:
                 group["lr"] = lr * _schedule(step, total, warmup)
             target = None if data.target is None else data.target[rows]
             has_target = None if data.has_target is None else data.has_target[rows]
             with torch.autocast(device.type, half, enabled=half is not None):
-                logits = network(batch)
-            loss = loss_function(logits.float(), data.labels[rows], target, has_target)
+                outputs = network(batch)
+            loss = loss_function(_float32(outputs), data.labels[rows], target, has_target)
             rule.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.step(rule)
@@ -149,82 +179,20 @@ def train(
         if not math.isfinite(entry["loss"]):
             raise UserError(f"training diverged: the loss is {entry['loss']} in epoch {epoch + 1}; lower train.lr={lr}")
         if validation is not None:
-            entry["val_accuracy"] = _accuracy(network, validation, data, layout, device)
+            entry[f"val_{validation.name}"] = validation.score(
+                _outputs(network, validation.images, data, layout, device)
+            )
         entry["seconds"] = time.perf_counter() - started
-        history.append(entry)
-        state.record(history, runtime.checkpoint_seconds, select == "validation")
+        state.record(entry, runtime.checkpoint_seconds)
         if writer:
             for name in entry.keys() - {"epoch"}:
                 writer.add_scalar(f"train/{name}", entry[name], epoch + 1)
     if writer:
         writer.close()
-    if select == "validation":
+    if select != "last":
         network.load_state_dict(state.best)
     network.eval()
-    return history
-
-
-class _Progress:
-    """What a killed run needs to go on: weights, optimiser state and history, saved together at the end of an epoch."""
-
-    def __init__(
-        self, folder: Path, network: nn.Module, rule: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-    ) -> None:
-        self.log = folder / "metrics.jsonl"
-        self.file = folder / "checkpoint" / "training.safetensors"
-        self.network, self.rule, self.scaler = network, rule, scaler
-        self.best: dict[str, Tensor] = {}
-        self.best_accuracy = -1.0
-        self.saved = time.monotonic()
-
-    def resume(self) -> list[dict[str, float]]:
-        if not self.file.exists():
-            self.log.write_text("")
-            return []
-        from safetensors import safe_open
-
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "best": {}}
-        with safe_open(self.file, "pt") as stored:
-            meta = json.loads(stored.metadata()["training"])
-            for name in stored.keys():  # noqa: SIM118
-                part, key = name.split("/", 1)
-                parts[part][key] = stored.get_tensor(name)
-        self.network.load_state_dict(parts["network"])
-        moments: dict[int, dict[str, Any]] = {}
-        parameters = [parameter for group in self.rule.param_groups for parameter in group["params"]]
-        for key, value in parts["optimizer"].items():
-            index, name = key.split("/")
-            parameter = parameters[int(index)]
-            if value.shape == parameter.shape:
-                # in the parameter's memory format: fused optimisers walk through both side by side
-                value = torch.empty_like(parameter).copy_(value)
-            moments.setdefault(int(index), {})[name] = value
-        self.rule.load_state_dict({"state": moments, "param_groups": self.rule.state_dict()["param_groups"]})
-        self.scaler.load_state_dict(meta["scaler"])
-        self.best, self.best_accuracy = parts["best"], meta["best_accuracy"]
-        self.log.write_text("".join(json.dumps(entry) + "\n" for entry in meta["history"]))
-        return meta["history"]
-
-    def record(self, history: list[dict[str, float]], every: float, keep_best: bool) -> None:
-        with self.log.open("a") as log:
-            log.write(json.dumps(history[-1]) + "\n")
-        if keep_best and history[-1]["val_accuracy"] > self.best_accuracy:
-            self.best_accuracy = history[-1]["val_accuracy"]
-            self.best = copy.deepcopy(self.network.state_dict())
-        if time.monotonic() - self.saved < every:
-            return
-        from safetensors.torch import save_file
-
-        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"best/{name}": value for name, value in self.best.items()}
-        for index, moments in self.rule.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items() if value is not None}
-        meta = json.dumps({"history": history, "best_accuracy": self.best_accuracy, "scaler": self.scaler.state_dict()})
-        self.file.parent.mkdir(exist_ok=True)
-        unfinished = self.file.with_suffix(".new")
-        save_file({name: value.contiguous() for name, value in tensors.items()}, unfinished, {"training": meta})
-        unfinished.replace(self.file)
-        self.saved = time.monotonic()
+    return state.history
 
 
 def _optimizer(network: nn.Module, name: str, lr: float, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -253,7 +221,7 @@ def _batch_edges(n: int, size: int) -> list[tuple[int, int]]:
     return edges[:-1] if len(edges) > 1 and edges[-1][1] - edges[-1][0] == 1 else edges
 
 
-def _augmented(
+def _batches(
     data: TrainingSet,
     order: Tensor,
     batches: list[tuple[int, int]],
@@ -262,32 +230,49 @@ def _augmented(
     flip: bool,
     layout: torch.memory_format,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (rows, normalised batch), augmenting a block of batches at a time."""
-    per_block = max(1, _BLOCK // (batches[0][1] - batches[0][0]))
+    """Yield (rows, inputs of the network), augmenting a block of batches at a time."""
+    block_size = min(_BLOCK, _VALUES // data.images[0].numel())
+    per_block = max(1, block_size // (batches[0][1] - batches[0][0]))
     for first in range(0, len(batches), per_block):
         block = batches[first : first + per_block]
         start, end = block[0][0], block[-1][1]
-        pictures = augment(data.images[order[start:end]], generator, crop=crop, flip=flip)
-        inputs = normalise(pictures, data.mean, data.std)
+        images = data.images[order[start:end]]
+        if images.dtype == torch.uint8:
+            images = augment(images, generator, crop=crop, flip=flip)
+        inputs = _normalised(images, data)
         for low, high in block:
-            yield order[low:high], inputs[low - start : high - start].contiguous(memory_format=layout)
+            yield order[low:high], _laid_out(inputs[low - start : high - start], layout)
 
 
 @torch.no_grad()
-def _accuracy(
-    network: nn.Module,
-    held_out: tuple[Tensor, Tensor],
-    data: TrainingSet,
-    layout: torch.memory_format,
-    device: torch.device,
-) -> float:
+def _outputs(
+    network: nn.Module, images: Tensor, data: TrainingSet, layout: torch.memory_format, device: torch.device
+) -> Tensor:
+    """The first of the network's outputs for held-out images, on the CPU."""
     network.eval()
-    images, labels = held_out
-    right = 0
-    for start in range(0, len(images), 512):
-        batch = normalise(images[start : start + 512].to(device), data.mean, data.std).contiguous(memory_format=layout)
-        right += int((network(batch).argmax(1).cpu() == labels[start : start + 512]).sum())
-    return right / len(images)
+    rows = []
+    # a network's own maps are many times its input, so large images come in smaller batches
+    for part in images.split(max(1, min(512, _VALUES // 4 // images[0].numel()))):
+        outputs = network(_laid_out(_normalised(part.to(device), data), layout))
+        rows.append((outputs[0] if isinstance(outputs, tuple) else outputs).float().cpu())
+    return torch.cat(rows)
+
+
+def _normalised(images: Tensor, data: TrainingSet) -> Tensor:
+    if images.dtype != torch.uint8:
+        return images
+    assert data.mean is not None
+    assert data.std is not None
+    return normalise(images, data.mean, data.std)
+
+
+def _laid_out(inputs: Tensor, layout: torch.memory_format) -> Tensor:
+    return inputs.contiguous(memory_format=layout if inputs.dim() == 4 else torch.contiguous_format)
+
+
+def _float32(outputs: Any) -> Any:
+    """The losses are computed in float32, whatever the network ran in."""
+    return outputs.float() if isinstance(outputs, Tensor) else tuple(map(_float32, outputs))
 
 
 def _tensorboard(folder: Path) -> Any:

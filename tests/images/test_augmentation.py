@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from braindistill.errors import UserError
 from braindistill.images.augmentation import augment, channel_statistics, normalise
 
 
@@ -55,6 +56,27 @@ def test_every_offset_and_mirror_occurs():
     # The pixel can reach three rows, and with the mirror every column, or leave the image.
     assert len(seen) == 10
     assert torch.equal(augment(images, generator()), images)
+
+
+@settings(max_examples=30, deadline=None)
+@given(crop=st.integers(0, 3), flip=st.booleans(), dtype=st.sampled_from(["float32", "float16", "int64", "bool"]))
+def test_a_companion_moves_exactly_as_its_image(crop, flip, dtype):
+    images = torch.zeros(50, 3, 6, 5, dtype=torch.uint8)
+    masks = torch.zeros(50, 2, 6, 5, dtype=getattr(torch, dtype))
+    row, column = torch.randint(6, (50,), generator=generator(2)), torch.randint(5, (50,), generator=generator(3))
+    images[torch.arange(50), :, row, column] = 1
+    masks[torch.arange(50), 1, row, column] = 1
+    moved, (companion,) = augment(images, generator(), crop=crop, flip=flip, companions=[masks])
+    assert torch.equal(moved, augment(images, generator(), crop=crop, flip=flip))
+    assert companion.dtype == masks.dtype
+    assert torch.equal(companion[:, 1].to(torch.uint8), moved[:, 0])
+    assert not companion[:, 0].any()
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 3, 5), (3, 1, 6, 5), (4, 6, 5)])
+def test_a_companion_of_another_size_is_refused(shape):
+    with pytest.raises(UserError, match=r"4 × K × 6 × 5: bring it to the images' size"):
+        augment(batch(4, 3, 6, 5), generator(), crop=1, companions=[torch.zeros(shape)])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

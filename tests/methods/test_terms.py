@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from braindistill.errors import UserError
-from braindistill.methods import kd_loss, label_smoothing_loss, none_loss, objective
+from braindistill.methods import kd_loss, label_smoothing_loss, none_loss, objective, voxels_loss
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
@@ -66,6 +66,32 @@ def test_a_function_will_do_as_method():
 
     loss = objective(LOGITS, LABELS, TEACHER, None, squared, {"scale": 3.0}, label_weight=0.0)
     assert loss.item() == pytest.approx(3 * (LOGITS - TEACHER).square().mean().item(), rel=1e-12)
+
+
+def test_on_features_the_labels_keep_to_the_logits():
+    def squared(features, target, *, scale):
+        return scale * (features - target).square().mean()
+
+    features, target = LOGITS[:, :2] + 1, TEACHER[:, :2]
+    has_target = torch.arange(6) < 4
+    loss = objective((LOGITS, features), LABELS, target, has_target, squared, {"scale": 3.0}, target_weight=2.0)
+    expected = none_loss(LOGITS, LABELS) + 6 * (features - target)[:4].square().mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    weight = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    loss = objective((LOGITS, features), LABELS, target, has_target, "voxels", {"weight": weight}, label_weight=0.0)
+    assert loss.item() == pytest.approx(voxels_loss(features[:4], target[:4], weight).item(), rel=1e-12)
+
+
+def test_row_numbers_stay_whole():
+    large = torch.arange(6) + 2**25  # beyond what single precision tells apart
+    seen = []
+
+    def note(features, rows):
+        seen.append(rows)
+        return features.sum() * 0
+
+    objective((LOGITS.float(), LOGITS.float()), LABELS, large, torch.arange(6) % 2 == 0, note, {})
+    assert seen[0].tolist() == (2**25 + torch.tensor([0, 2, 4])).tolist()
 
 
 def test_gradient():

@@ -14,7 +14,7 @@ from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
 from braindistill.images import open_images
 from braindistill.runtime import Runtime
-from braindistill.stages import distill, export, images, predict, train_teacher
+from braindistill.stages import distill, export, features, images, predict, train_teacher
 from braindistill.stages.train_teacher import all_labels
 from braindistill.students import load
 from braindistill.targets import SoftLabels
@@ -65,9 +65,14 @@ class Chain:
         images.run({"images": chosen}, {"responses": self.root / "responses"}, self.out("images"), RUNTIME)
         return self.root / "images"
 
+    def features(self) -> Path:
+        config = {"teacher": {"name": "features", "features": "pixels"}}
+        features.run(config, {"responses": self.root / "responses"}, self.out("stimuli"), RUNTIME)
+        return self.root / "stimuli"
+
     def teacher(self, **options: Any) -> Path:
         config = {"teacher": TEACHER | options, "images": SPLIT, "seed": 0, "train": {"epochs": 2}}
-        inputs = {"responses": self.root / "responses", "images": self.root / "images"}
+        inputs = {"responses": self.root / "responses", "images": self.root / "images", "features": self.features()}
         train_teacher.run(config, inputs, self.out("teacher"), RUNTIME)
         return self.root / "teacher"
 
@@ -133,7 +138,7 @@ def test_every_kind_of_teacher_is_written(chain: Chain) -> None:
         "encoder": {"n_folds": 2},
     }.items():
         config = {"teacher": {"name": name} | options, "images": SPLIT, "seed": 0, "train": {"epochs": 1}}
-        inputs = {"responses": chain.root / "responses", "images": chain.root / "images"}
+        inputs = {"responses": chain.root / "responses", "images": chain.root / "images", "features": chain.features()}
         train_teacher.run(config, inputs, chain.out(name), RUNTIME)
         assert json.loads((chain.root / name / "teacher.json").read_text())["name"] == name
         scores = json.loads((chain.root / name / "scores.json").read_text())

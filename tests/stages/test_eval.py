@@ -31,8 +31,9 @@ def describe(arm: str) -> dict[str, Any]:
     taught = arm in TEACHERS
     return {
         "images": {"n_train": 8, "n_pool": 10, "n_val": 2, "labels_matched": False, "allow_overlap": False},
-        "teacher": TEACHERS.get(arm, {}),
-        "target": {"name": "soft_labels", "images": "all"} if taught else {},
+        "teacher": TEACHERS[arm] | {"pretrained": False} if taught else {},
+        "target": {"name": "soft_labels", "images": "all", "control": None} if taught else {},
+        "train": {"select": "last"},
         "overrides": [f"method={arm}"],
     }
 
@@ -74,7 +75,7 @@ def make(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], dict[str, Path],
                     write_json(teacher / "scores.json", {"decoder": {"accuracy": 0.8}})
                     write_json(teacher / "teacher.json", {"labelled": ids[:20].tolist()})
                     if arm == "brain":
-                        np.save(teacher / "voxel_r.npy", np.linspace(0, 1, 5, dtype=np.float32))
+                        np.savez(teacher / "voxel_scores.npz", r=np.linspace(0, 1, 5, dtype=np.float32))
         out = tmp_path / "out"
         out.mkdir()
         return config, inputs, out
@@ -267,10 +268,13 @@ def test_the_stage_writes_its_three_files(make: Callable[..., Any]) -> None:
         ({"name": "decoder", "control": None}, "soft_labels", True),
         ({"name": "brain", "control": "nuisance"}, "soft_labels", False),
         ({"name": "features"}, "soft_labels", False),
-        ({"name": "random_matched"}, "soft_labels", False),
-        ({"name": "brain", "control": None}, "file", False),
+        ({"name": "encoder", "control": None}, "voxels", True),
+        ({"name": "decoder", "control": None, "original_protocol": True}, "soft_labels", False),
         ({}, None, False),
     ],
 )
 def test_what_a_brain_arm_is(teacher: dict[str, Any], target: str | None, answer: bool) -> None:
-    assert is_brain({"teacher": teacher, "target": {"name": target} if target else {}}) is answer
+    arm = {"teacher": teacher, "target": {"name": target} if target else {}, "train": {"select": "last"}}
+    assert is_brain(arm) is answer
+    assert not is_brain(arm | {"target": {"name": target, "control": "shuffled_within"}})
+    assert not is_brain(arm | {"train": {"select": "test"}})

@@ -17,7 +17,8 @@ from braindistill.images import ImageSet, Split
 from braindistill.runtime import Runtime
 from braindistill.students import fitting, load
 from braindistill.students.fitting import fit_student
-from braindistill.targets import SoftLabels
+from braindistill.targets import Relations, SoftLabels, Voxels
+from braindistill.training import Validation
 
 RUNTIME = Runtime(device="cpu", tensorboard=False, verbosity=0)
 SMALL = {"name": "small_cnn", "width": 4}
@@ -170,6 +171,127 @@ def test_missing_targets_and_labels_are_refused(tmp_path: Path, image_set: Image
     with pytest.raises(UserError, match=r"method=none learns from labels.*images\.n_train"):
         fit(tmp_path, image_set, none)
     assert not list(tmp_path.glob("student.*"))
+
+
+VOXELS = {"name": "voxels", "layer": None, "label_weight": 1.0, "target_weight": 1.0}
+RDM = {"name": "rdm", "similarity": "correlation", "compare": "pearson", "layer": None, "label_weight": 0.0}
+
+
+def voxels(image_set: ImageSet, rows: np.ndarray) -> Voxels:
+    """Two voxels that say the class, one of them in other units, and one of noise that weighs nothing."""
+    label = image_set.train_labels[rows]
+    noise = np.random.default_rng(0).normal(size=len(rows))
+    standard = np.stack([2.0 * label - 1, 1 - 2.0 * label, noise], 1).astype(np.float32)
+    units = np.array([1, 100, 1], np.float32)
+    return Voxels(image_set.train_ids[rows], standard, 5 * units, units, np.array([1, 1, 0], np.float32))
+
+
+def test_voxels_are_joined_and_scaled_for_the_student(
+    tmp_path: Path, image_set: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(fitting, "train", lambda network, data, *rest, **options: seen.append((network, data)) or [])
+    rows = np.arange(29, 4, -1)  # the first five labelled images have none
+    target = voxels(image_set, rows)
+    fit(tmp_path, image_set, split, target, VOXELS)
+    network, data = seen[0]
+    assert data.has_target.tolist() == [False] * 5 + [True] * 25
+    learnt = data.target[data.has_target].numpy()
+    np.testing.assert_allclose(learnt.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(learnt.std(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(learnt[:, 0] > 0, image_set.train_labels[5:30] == 1)
+    assert network.head.out_features == 3
+
+
+def test_voxels_shape_the_features(tmp_path: Path, image_set: ImageSet, split: Split) -> None:
+    """With four labels only, which alone leave the classes mixed up, 30 images' voxels tell them apart."""
+    target = voxels(image_set, np.arange(30))
+    heavy = VOXELS | {"target_weight": 10.0}
+    before = fit(tmp_path / "a", image_set, split, target, heavy, epochs=20, lr=0.02)
+    assert set(before) == set(fit(tmp_path / "b", image_set, split)), "the head is not saved"
+    assert equal(before, fit(tmp_path / "c", image_set, split, target, heavy, epochs=20, lr=0.02))
+    student = load(tmp_path / "a")
+    with torch.no_grad():
+        images = torch.from_numpy(image_set.test_images)
+        features = student.network[:-1]((images.float() / 255 - student.mean) / student.std).double()
+    truth = torch.from_numpy(2.0 * image_set.test_labels - 1)[:, None]
+    solved = torch.linalg.lstsq(features, truth).solution
+    assert 1 - ((features @ solved - truth) ** 2).mean() > 0.9
+    # a voxel of weight 0 changes nothing
+    other = dataclasses.replace(target, rows=target.rows * np.array([1, 1, -3], np.float32))
+    changed = fit(tmp_path / "d", image_set, split, other, heavy, epochs=2)
+    assert equal(changed, fit(tmp_path / "e", image_set, split, target, heavy, epochs=2))
+
+
+@pytest.mark.parametrize("form", ["patterns", "similarity"])
+def test_relations_shape_the_features(tmp_path: Path, image_set: ImageSet, split: Split, form: str) -> None:
+    """Two groups that have nothing to do with the classes, so that only the target can draw them apart."""
+    rows = np.random.default_rng(0).permutation(30)
+    sign = np.where(np.random.default_rng(5).random(30) < 0.5, -1, 1).astype(np.float16)
+    parts = {"patterns": sign[:, None]} if form == "patterns" else {"similarity": sign[:, None] * sign}
+    target = Relations(image_set.train_ids[rows], **parts)
+    options = {"epochs": 30, "batch_size": 10, "lr": 0.05}
+    (tmp_path / "a").mkdir()
+    history = fit_student(image_set, split, target, SMALL, RDM, options, 0, tmp_path / "a", RUNTIME)
+    assert history[0]["loss"] > 0.7
+    assert history[-1]["loss"] < 0.2
+    assert set(load(tmp_path / "a").network.state_dict()) == set(fit(tmp_path / "b", image_set, split))
+
+
+def test_both_forms_of_relations_teach_the_same(tmp_path: Path, image_set: ImageSet, split: Split) -> None:
+    rows = np.random.default_rng(0).permutation(30)[:20]
+    patterns = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
+    patterns /= np.linalg.norm(patterns, axis=1, keepdims=True)
+    ids = image_set.train_ids[rows]
+    one = fit(tmp_path / "a", image_set, split, Relations(ids, patterns), RDM, epochs=1)
+    other = fit(tmp_path / "b", image_set, split, Relations(ids, None, patterns @ patterns.T), RDM, epochs=1)
+    for key, value in one.items():
+        torch.testing.assert_close(other[key], value, rtol=1e-4, atol=1e-5)
+    mixed = Relations(ids[::-1], patterns)
+    assert not equal(one, fit(tmp_path / "c", image_set, split, mixed, RDM, epochs=1)), (
+        "it matters which image is which"
+    )
+
+
+def test_the_wrong_kind_of_target_is_refused(tmp_path: Path, image_set: ImageSet, split: Split) -> None:
+    soft, responses = soft_labels(image_set, np.arange(30)), voxels(image_set, np.arange(30))
+    for target, method, message in (
+        (soft, VOXELS, "method=voxels learns from voxels, and the target holds soft_labels; take target=voxels"),
+        (responses, KD, "method=kd learns from soft_labels, and the target holds voxels; take target=soft_labels"),
+        (soft, RDM, "method=rdm learns from relations, and the target holds soft_labels; take target=relations"),
+    ):
+        with pytest.raises(UserError, match=message):
+            fit(tmp_path, image_set, split, target, method)
+    with pytest.raises(UserError, match=r"method\.layer=nowhere"):
+        fit(tmp_path, image_set, split, responses, VOXELS | {"layer": "nowhere"})
+
+
+def test_which_images_an_epoch_is_chosen_on(
+    tmp_path: Path, image_set: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Validation | None] = []
+    monkeypatch.setattr(
+        fitting, "train", lambda network, data, validation, *rest, **options: seen.append(validation) or []
+    )
+    none = dataclasses.replace(split, val=np.array([], int))
+    for part, select in ((split, "last"), (split, "validation"), (none, "last"), (split, "test"), (none, "test")):
+        fit(tmp_path, image_set, part, select=select)
+    assert seen[2] is None
+    for held_out, images, labels in (
+        (seen[0], image_set.train_images[30:], image_set.train_labels[30:]),
+        (seen[1], image_set.train_images[30:], image_set.train_labels[30:]),
+        (seen[3], image_set.test_images, image_set.test_labels),
+        (seen[4], image_set.test_images, image_set.test_labels),
+    ):
+        assert held_out is not None
+        assert torch.equal(held_out.images, torch.from_numpy(images))
+        logits = torch.from_numpy(np.eye(2)[labels]).float()
+        assert held_out.score(logits) == 1.0
+        logits[:5] = logits[:5].flip(1)
+        assert held_out.score(logits) == pytest.approx(1 - 5 / len(labels))
+    assert [held_out.name for held_out in seen if held_out] == ["accuracy"] * 2 + ["test_accuracy"] * 2, (
+        "never mistaken"
+    )
 
 
 def test_a_student_may_learn_from_targets_alone(tmp_path: Path, image_set: ImageSet, split: Split) -> None:

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from braindistill.errors import UserError
-from braindistill.students import resnet18, resnet20, small_cnn
+from braindistill.students import resnet18, resnet20, resnet34, small_cnn, torchvision
+from braindistill.students.build import build
 from braindistill.students.resnet_cifar import _CifarResNet, _PaddedShortcut
 
 
@@ -27,6 +28,8 @@ def test_published_numbers_of_parameters():
     # torchvision's 11,689,512 for 1,000 classes.
     assert count(resnet18(1000, (3, 64, 64), small_stem=False)) == 11_689_512
     assert count(resnet18(10, (1, 32, 32))) == 11_689_512 - 990 * 513 - 64 * (3 * 49 - 9)
+    # and 21,797,672
+    assert count(resnet34(1000, (3, 64, 64), small_stem=False)) == 21_797_672
     assert count(small_cnn(10, (1, 8, 8))) == 9_882
 
 
@@ -70,3 +73,25 @@ def test_small_cnn_learns():
         F.cross_entropy(network(images), labels).backward()
         rule.step()
     assert (network(images).argmax(1) == labels).all()
+
+
+def test_torchvisions_networks_keep_their_names_and_take_grey_images():
+    from torchvision.models import squeezenet1_1
+
+    network = torchvision(5, (1, 40, 40), network="squeezenet1_1").eval()
+    theirs = squeezenet1_1(weights=None, num_classes=5).eval()
+    theirs.load_state_dict(network.state_dict())
+    images = torch.randn(2, 1, 40, 40)
+    torch.testing.assert_close(network(images), theirs(images.expand(-1, 3, -1, -1)))
+    larger = torchvision(5, (3, 8, 8), network="squeezenet1_1", image_size=40)
+    assert larger.training
+    assert larger(torch.randn(2, 3, 8, 8)).shape == (2, 5)
+
+
+def test_torchvisions_networks_say_what_they_cannot():
+    with pytest.raises(
+        UserError, match=r"student\.network=squeezenet1_9: torchvision has no such network; did you mean"
+    ):
+        build("torchvision", 5, (3, 40, 40), 0, network="squeezenet1_9")
+    with pytest.raises(UserError, match=r"squeezenet1_1: can't take images of 3 × 8 × 8; give student\.image_size=224"):
+        torchvision(5, (3, 8, 8), network="squeezenet1_1")

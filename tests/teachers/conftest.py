@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from braindistill.config import bundled, parameters
 from braindistill.fmri.responses import Responses
+from braindistill.teachers import BrainTeacher, extract_stimuli
+from braindistill.teachers import brain as fits
 from braindistill.teachers.cross_fitting import Labels
 
 
@@ -59,3 +63,20 @@ def know() -> Callable[..., Labels]:
         return Labels(classes, {name: classes.index(given[name]) for name in sorted(given)[:n]}, source)
 
     return make
+
+
+@pytest.fixture
+def fit() -> Callable[..., BrainTeacher]:
+    """Fit a brain teacher by name, its options as flat as on the command line."""
+
+    def run(name: str, subject: Responses, known: Labels | None = None, **options: Any) -> BrainTeacher:
+        function = getattr(fits, f"fit_{name}")
+        needs = parameters("teacher", name)
+        given = bundled(function, options)
+        if "known" in needs:
+            given["known"] = known
+        if "stimuli" in needs:
+            given["stimuli"] = extract_stimuli(subject, given["features"])
+        return function(subject, **given)
+
+    return run

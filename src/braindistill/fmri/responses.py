@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +113,13 @@ class Responses:
             return self._keep(mask)
         return self._keep(mask, compact(self.responses, mask))
 
-    def select(self, roi: str | list[str], nuisance: str = "nuisance") -> Responses:
+    def select(self, roi: str | Sequence[str], nuisance: str = "nuisance") -> Responses:
         """Restrict to the voxels of an ROI, of several (their union), or of ``"all"``.
 
         Parameters
         ----------
-        roi : ``"all"`` stands for every voxel outside the mask that ``nuisance`` names, where there is one.
+        roi : ``"all"`` stands for every voxel outside the mask that ``nuisance`` names, where there is one; ``"-V1"``
+            takes the voxels of V1 out (of ``"all"``, where only such are named).
         nuisance : an ROI that only controls use.
 
         Raises
@@ -126,13 +128,18 @@ class Responses:
             The ROI is unknown (known ones are listed) or has no voxel.
         """
         mask = np.zeros(self.responses.shape[1], dtype=bool)
-        for name in [roi] if isinstance(roi, str) else roi:
-            if name == "all":
-                mask |= ~self.rois[nuisance] if nuisance in self.rois else True
-            elif name in self.rois:
-                mask |= self.rois[name]
-            else:
+        names = [roi] if isinstance(roi, str) else list(roi)
+        left_out = [name.removeprefix("-") for name in names if name.startswith("-") and name not in self.rois]
+        taken = [name for name in names if name.removeprefix("-") not in left_out]
+        taken = taken or (["all"] if left_out else [])
+        for name in [*taken, *left_out]:
+            if name not in self.rois and name != "all":
                 raise UserError(f"ROI '{name}' is not in this data set; {nearest(name, [*self.rois, 'all'])}")
+        for name in taken:
+            every = ~self.rois[nuisance] if nuisance in self.rois else np.ones_like(mask)
+            mask |= every if name == "all" else self.rois[name]
+        for name in left_out:
+            mask &= ~self.rois[name]
         if not mask.any():
             raise UserError(f"ROI {roi!r} has no voxel among the {len(mask)} of this data set; choose another")
         return self._keep(mask)
@@ -146,6 +153,21 @@ class Responses:
         for row, members in enumerate(trials.values()):
             mean[row] = self.responses[members].mean(axis=0, dtype=np.float64)
         return mean, np.array(list(trials), dtype=str)
+
+    def without(self, stimuli: np.ndarray) -> Responses:
+        """Leave out the trials, and the pictures, of some stimuli."""
+        kept = ~np.isin(self.stimulus_id, stimuli)
+        if kept.all():
+            return self
+        follow: dict[str, Any] = {
+            key: value[kept]
+            for key in ("stimulus_id", "run", "session", "label", "split")
+            if (value := getattr(self, key)) is not None
+        }
+        if self.images is not None and self.image_id is not None:
+            shown = ~np.isin(self.image_id, stimuli)
+            follow |= {"images": self.images[shown], "image_id": self.image_id[shown]}
+        return dataclasses.replace(self, responses=np.asarray(self.responses)[kept], **follow)
 
     def save(self, folder: Path) -> None:
         """Write ``responses.npy``, ``images.npy`` (where there are images) and ``arrays.npz`` with everything else."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from braindistill.errors import UserError
 
-def augment(images: Tensor, generator: torch.Generator, *, crop: int = 0, flip: bool = False) -> Tensor:
+
+def augment(
+    images: Tensor, generator: torch.Generator, *, crop: int = 0, flip: bool = False, companions: Sequence[Tensor] = ()
+) -> Any:
     """Random crop from zero-padded images, and random horizontal flip (He et al. 2016, section 4.2).
 
     Parameters
@@ -22,19 +27,34 @@ def augment(images: Tensor, generator: torch.Generator, *, crop: int = 0, flip: 
         Padding on each side in pixels; offsets are uniform in 0 … 2·crop. 0: no crop.
     flip
         Mirror each image with probability one half.
+    companions
+        What belongs to the same pixels and moves with them, such as masks: N × K × H × W of any dtype, on the images'
+        device, K each its own. What comes in from outside the image is 0.
 
     Returns
     -------
-    uint8 tensor of the same shape
+    uint8 tensor of the same shape; with companions: (images, tuple of companions)
+
+    Raises
+    ------
+    UserError
+        A companion's rows or size are not the images'.
     """
-    n = len(images)
+    n, _, height, width = images.shape
+    for companion in companions:
+        if companion.ndim != 4 or (companion.shape[0], *companion.shape[2:]) != (n, height, width):
+            raise UserError(
+                f"a companion of {n} images of {height} × {width} pixels has shape {tuple(companion.shape)}, expected "
+                f"{n} × K × {height} × {width}: bring it to the images' size first, a mask with rows_for(image_id, size)"
+            )
+    moved = [images, *companions]
     if crop:
         top, left = torch.randint(2 * crop + 1, (2, n), generator=generator, device=generator.device).to(images.device)
-        images = _crop(F.pad(images, (crop,) * 4), top, left, images.shape[2], images.shape[3])
+        moved = [_crop(F.pad(part, (crop,) * 4), top, left, height, width) for part in moved]
     if flip:
         mirrored = torch.randint(2, (n, 1, 1, 1), generator=generator, device=generator.device).to(images.device)
-        images = torch.where(mirrored.bool(), images.flip(3), images)
-    return images
+        moved = [torch.where(mirrored.bool(), part.flip(3), part) for part in moved]
+    return (moved[0], tuple(moved[1:])) if companions else moved[0]
 
 
 def _crop(padded: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:

@@ -8,6 +8,14 @@ from pathlib import Path
 from braindistill.errors import UserError, nearest
 from braindistill.exports import definitions
 
+#: a method's parameter → the kind of target that it takes
+_KINDS = {
+    "teacher_logits": "soft_labels",
+    "teacher_voxels": "voxels",
+    "teacher_similarity": "relations",
+    "teacher_mask": "mask",
+}
+
 
 def method_names() -> list[str]:
     """Names of the methods: the package's functions called ``NAME_loss``, without the ending."""
@@ -15,8 +23,8 @@ def method_names() -> list[str]:
     return sorted(name.removesuffix("_loss") for name in found if name.endswith("_loss"))
 
 
-def needs_target(name: str) -> bool:
-    """Whether a method learns from a teacher, i.e. has a parameter ``teacher_logits``.
+def needs_target(name: str) -> str | None:
+    """The kind of target that a method learns from (soft_labels, voxels, relations, mask); None: it learns from labels.
 
     Raises
     ------
@@ -26,4 +34,5 @@ def needs_target(name: str) -> bool:
     if name not in method_names():
         raise UserError(f"method={name}: no such method; {nearest(name, method_names())}")
     _, node = definitions(Path(__file__).parent)[f"{name}_loss"]
-    return isinstance(node, ast.FunctionDef) and any(a.arg == "teacher_logits" for a in node.args.args)
+    parameters = [argument.arg for argument in node.args.args] if isinstance(node, ast.FunctionDef) else []
+    return next((kind for parameter, kind in _KINDS.items() if parameter in parameters), None)

@@ -13,9 +13,9 @@ from braindistill.methods.signatures import needs_target
 
 
 def objective(
-    student_logits: Tensor,
+    outputs: Tensor | tuple[Tensor, Tensor],
     labels: Tensor,
-    teacher_logits: Tensor | None,
+    target: Tensor | None,
     has_target: Tensor | None,
     method: str | Callable[..., Tensor],
     options: Mapping[str, Any],
@@ -25,27 +25,31 @@ def objective(
 ) -> Tensor:
     """label_weight · (cross-entropy over labelled rows) + target_weight · (method over rows with a target).
 
-    A method without ``teacher_logits``, such as label smoothing, takes the place of the cross-entropy. Each term is
-    the mean over its own rows and 0 if it has none.
+    A method without a target, such as label smoothing, takes the place of the cross-entropy. Each term is the mean over
+    its own rows and 0 if it has none.
 
     Parameters
     ----------
-    student_logits : N × classes
+    outputs : logits, N × classes, on which the method works; or (logits, features), and it works on the features
     labels : int64, N; −1 = unlabelled
-    teacher_logits : N × classes (rows without a target may hold anything), or None if no row has a target
-    has_target : bool, N; None if every row of ``teacher_logits`` is a target, which spares the device a synchronisation
-    method : a method's name, or a function of (student_logits, teacher_logits, labels)
+    target : N × … (rows without a target may hold anything), or None if no row has a target
+    has_target : bool, N; None if every row of ``target`` is one, which spares the device a synchronisation
+    method : a method's name, or a function of (student, target) and, on logits, labels
     options : the method's own options
     label_weight, target_weight : weights of the two terms
     """
+    logits, student = outputs if isinstance(outputs, tuple) else (outputs, outputs)
     if isinstance(method, str) and not needs_target(method):
-        return label_weight * getattr(methods, f"{method}_loss")(student_logits, labels, **options)
-    loss = label_weight * none_loss(student_logits, labels)
-    if teacher_logits is None:
+        return label_weight * getattr(methods, f"{method}_loss")(logits, labels, **options)
+    loss = label_weight * none_loss(logits, labels)
+    if target is None:
         return loss
     if has_target is not None:
-        student_logits, teacher_logits, labels = (rows[has_target] for rows in (student_logits, teacher_logits, labels))
-    if len(student_logits) == 0:
+        student, target, labels = (rows[has_target] for rows in (student, target, labels))
+    if len(student) == 0:
         return loss
+    if target.is_floating_point():
+        target = target.to(student.dtype)
     distil = getattr(methods, f"{method}_loss") if isinstance(method, str) else method
-    return loss + target_weight * distil(student_logits, teacher_logits.to(student_logits.dtype), labels, **options)
+    given = (student, target) if isinstance(outputs, tuple) else (student, target, labels)
+    return loss + target_weight * distil(*given, **options)

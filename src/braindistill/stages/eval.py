@@ -20,7 +20,11 @@ from braindistill.runtime import Runtime
 from braindistill.statistics import claim, compare, crossed_bootstrap, holm, sign_flip_p, two_way_interval
 
 #: what the brain must beat before it is said to have helped, whatever the design
-REQUIRED = ("label_smoothing", "kd", "features", "shuffled_fmri")
+REQUIRED = ("label_smoothing", "kd")
+#: teachers that are a brain
+_BRAINS = ("brain", "decoder", "encoder")
+#: teachers that are in sample on the labelled images because ordinary KD is
+_NETWORKS = ("cnn", "self")
 
 
 def plan_arms(
@@ -72,6 +76,8 @@ def evaluate(
         mean = two_way_interval(hits.astype(float))
         _, split = open_images(inputs["images"], _split_options(described), seeds[0])
         teacher, marks, extra_labels = _teacher_part(name, described, inputs, seeds, image_set, split, encoder_r)
+        if described["train"]["select"] == "test":
+            marks.append("UNSOUND: epoch chosen on the test images (train.select=test)")
         if described["images"]["allow_overlap"]:
             marks.append("stimuli among the test images were allowed (images.allow_overlap=true)")
         arms[name] = {
@@ -131,12 +137,9 @@ def evaluate(
 
 def is_brain(described: dict[str, Any]) -> bool:
     """Is this an arm for which the claim can be made?"""
-    teacher = described["teacher"]
-    return (
-        described["target"].get("name") == "soft_labels"
-        and teacher.get("name") in ("brain", "decoder")
-        and not teacher.get("control")
-    )
+    teacher, target = described["teacher"], described["target"]
+    sound = not teacher.get("original_protocol") and described["train"]["select"] != "test"
+    return teacher.get("name") in _BRAINS and not teacher.get("control") and not target.get("control") and sound
 
 
 def _claims(
@@ -158,13 +161,17 @@ def _claims(
 
 def _where_they_apply(name: str, described: dict[str, Any], arms: dict[str, Any], n_classes: int) -> list[str]:
     """Controls that the claim needs under this design: leaving one out leaves it undecided."""
-    needed = []
+    # voxels and relations are read from the pictures' features by no decoder: random readouts are their features control
+    soft = described["target"]["name"] == "soft_labels"
+    needed = ["features" if soft else "random_readout", "shuffled_fmri"]
+    if soft and described["teacher"].get("pretrained"):
+        needed.append("random_readout")
     budgets = {arm["labels"] for other, arm in arms.items() if other != "labels_matched"}
     if name in arms and arms[name]["labels"] > min(budgets):
         needed.append("labels_matched")
     labelled_only = described["target"]["images"] == "labelled" or not described["images"]["n_pool"]
-    if labelled_only and n_classes > 2:
-        needed.append("random_matched")
+    if labelled_only:
+        needed += ["random_matched", "shuffled_within"] if soft and n_classes > 2 else ["shuffled_within"]
     return needed
 
 
@@ -218,13 +225,18 @@ def _teacher_part(
     folder = inputs.get(f"teacher/{name}/{seeds[0]}")
     if folder is not None:
         scores = json.loads((folder / "scores.json").read_text())
-        if (folder / "voxel_r.npy").exists():
-            encoder_r[name] = np.load(folder / "voxel_r.npy").astype(float).tolist()
+        if (folder / "voxel_scores.npz").exists():
+            with np.load(folder / "voxel_scores.npz", allow_pickle=False) as stored:
+                encoder_r[name] = stored["r"].astype(float).tolist()
     marks = []
     in_sample = records[0]["sources"].get("in_sample", 0)
     if in_sample:
-        usual = ", as ordinary KD has it" if teacher["name"] == "cnn" else ""
+        usual = ", as ordinary KD has it" if teacher["name"] in _NETWORKS else ""
         marks.append(f"in-sample targets on {in_sample} labelled images{usual}")
+    if teacher["pretrained"]:
+        marks.append("read by a pretrained network (teacher.weights): its images and labels are behind the targets")
+    if teacher.get("original_protocol"):
+        marks.append("UNSOUND: the protocol of 2021 (in-sample soft labels, softmax twice at 0.1)")
     if teacher.get("disjoint") is False:
         marks.append("encoder and decoder share stimuli (teacher.disjoint=false): labels leak around the brain")
     if teacher.get("labels") == "all":
@@ -232,10 +244,10 @@ def _teacher_part(
         known = set(image_set.train_ids[split.labelled].tolist())
         extra = len(set(record.get("labelled", [])) - known)
     part = {
-        "accuracy_pool": _mean([record["accuracy_pool"] for record in records]),
-        "accuracy_labelled": _mean([record["accuracy_labelled"] for record in records]),
-        "entropy": _mean([record["entropy"] for record in records]),
-        "temperature": _mean([(record["temperature"] or {}).get("measured") for record in records]),
+        "accuracy_pool": _mean([record.get("accuracy_pool") for record in records]),
+        "accuracy_labelled": _mean([record.get("accuracy_labelled") for record in records]),
+        "entropy": _mean([record.get("entropy") for record in records]),
+        "temperature": _mean([(record.get("temperature") or {}).get("measured") for record in records]),
         "scores": scores,
     }
     return part, marks, extra

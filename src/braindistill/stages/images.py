@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from braindistill import images
+from braindistill.config import parameters
 from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
 from braindistill.images import Stimuli, assemble, check_overlap, save_images
@@ -22,15 +23,18 @@ def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Run
     allow_overlap = options.pop("allow_overlap")
     responses = Responses.load(inputs["responses"])
     reader = getattr(images, f"load_{name}")
-    image_set = reader(**options)
+    own = "shown" in parameters("images", name)  # the data set's pictures are the student's
     shown = None
     if responses.images is not None and responses.image_id is not None:
         shown = Stimuli(np.asarray(responses.images), responses.image_id, _labels(responses))
     elif shared["stimuli"]:
         raise UserError("images.stimuli=true: the fMRI data have no pictures that could join the training images")
-    image_set = assemble(image_set, shown, **shared)
+    elif own:
+        raise UserError(f"images={name}: the fMRI data have no pictures; give fmri.stimuli, or take other images")
+    image_set = assemble(reader(*([shown] if own else []), **options), shown, **shared)
     image_set.check(f"images={name}")
-    check_overlap(image_set, responses.stimulus_id, responses.images, allow_overlap=allow_overlap)
+    if not own:  # then no teacher is fitted on the responses to test images
+        check_overlap(image_set, responses.stimulus_id, responses.images, allow_overlap=allow_overlap)
     save_images(image_set, responses.stimulus_id, out)
 
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from braindistill import methods
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split, channel_statistics
 from braindistill.methods import needs_target, objective
 from braindistill.runtime import Runtime
 from braindistill.students.artifact import save
 from braindistill.students.build import build
-from braindistill.targets import SoftLabels
-from braindistill.training import TrainingSet, train
+from braindistill.students.taps import tap
+from braindistill.training import TrainingSet, Validation, train
 
 
 def fit_student(
     image_set: ImageSet,
     split: Split,
-    target: SoftLabels | None,
+    target: Any | None,
     student: dict[str, Any],
     method: dict[str, Any],
     training: dict[str, Any],
@@ -34,7 +37,7 @@ def fit_student(
     Parameters
     ----------
     image_set, split : the pictures, and which of them are labelled, pool and validation
-    target : soft labels by image id, or None
+    target : `SoftLabels`, `Voxels` or `Relations`, whichever the method learns from, or None
     student, method, training : options of ``student=``, ``method=`` (with their ``name``) and ``train``
     seed : initial weights, order and augmentation; the same for every arm
     folder : receives ``student.safetensors``, ``student.json``, ``metrics.jsonl`` and events
@@ -47,21 +50,18 @@ def fit_student(
     Raises
     ------
     UserError
-        The method needs a target and there is none, or it covers none of the training images; there are no labels to
-        learn from.
+        The method needs a target and there is none, it is of another kind, or it covers none of the training images;
+        there are no labels to learn from.
     """
     known = np.concatenate([split.labelled, split.pool])
     rows = split.labelled
-    log_probabilities = has_target = None
-    if needs_target(method["name"]):
-        if target is None:
-            raise UserError(f"method={method['name']} learns from a target; export one (teacher=…) or take method=none")
-        log_probabilities, has_target = target.rows_for(image_set.train_ids[known], image_set.classes)
-        if not has_target.any():
-            raise UserError("the target covers none of the training images: its image ids are others")
+    targets = has_target = None
+    kind = needs_target(method["name"])
+    if kind:
+        targets, has_target = _join(target, kind, method["name"], image_set, known)
         # an image with neither a label nor a target teaches nothing
         useful = has_target | (np.arange(len(known)) < len(split.labelled))
-        rows, log_probabilities, has_target = known[useful], log_probabilities[useful], has_target[useful]
+        rows, targets, has_target = known[useful], targets[useful], has_target[useful]
     elif not len(rows):
         raise UserError(
             f"method={method['name']} learns from labels, and no training image has one: raise images.n_train"
@@ -72,20 +72,22 @@ def fit_student(
     data = TrainingSet(
         torch.from_numpy(np.array(image_set.train_images[rows])),
         torch.from_numpy(labels),
-        None if log_probabilities is None else torch.from_numpy(log_probabilities),
+        None if targets is None else torch.from_numpy(targets),
         None if has_target is None else torch.from_numpy(has_target),
         len(known),
         mean,
         std,
     )
-    validation = None
-    if len(split.val):
-        held_out = torch.from_numpy(np.array(image_set.train_images[split.val]))
-        validation = (held_out, torch.from_numpy(np.array(image_set.train_labels[split.val])))
     options = {key: value for key, value in student.items() if key != "name"}
     shape = tuple(image_set.train_images.shape[1:])
     network = build(student["name"], len(image_set.classes), shape, seed, **options)
-    history = train(network, data, validation, _loss(method), seed, folder, runtime, **training)
+    trained = network
+    if kind in ("voxels", "relations"):
+        width = targets.shape[1] if kind == "voxels" and targets is not None else None
+        trained = tap(network, shape, width, seed, layer=method.get("layer"))
+    held_out = _held_out(image_set, split, training.get("select"))
+    loss = _loss(method, kind, target, runtime.device)
+    history = train(trained, data, held_out, loss, seed, folder, runtime, **training)
     description = {
         "name": student["name"],
         "options": options,
@@ -98,12 +100,59 @@ def fit_student(
     return history
 
 
-def _loss(method: dict[str, Any]) -> Any:
-    name = method["name"]
-    weights = {key: method[key] for key in ("label_weight", "target_weight") if key in method}
-    options = {key: value for key, value in method.items() if key not in ("name", *weights)}
+def _join(
+    target: Any | None, kind: str, method: str, image_set: ImageSet, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A target's rows for the known images (of relations, their numbers), and which images have one."""
+    if target is None:
+        raise UserError(f"method={method} learns from a target; export one (teacher=…) or take method=none")
+    if target.kind != kind:
+        raise UserError(f"method={method} learns from {kind}, and the target holds {target.kind}; take target={kind}")
+    image_id = image_set.train_ids[known]
+    if kind == "soft_labels":
+        rows, found = target.rows_for(image_id, image_set.classes)
+    elif kind in ("voxels", "relations"):
+        rows, found = target.rows_for(image_id)
+    else:
+        raise UserError(f"method={method}: students can't be trained on a {kind} yet; take another method")
+    if not found.any():
+        raise UserError("the target covers none of the training images: its image ids are others")
+    if kind == "voxels":
+        # z-scored over the images that this student learns from, so that 1 is the loss of a head that knows nothing
+        deviation = rows[found].std(0)
+        rows = (rows - rows[found].mean(0)) / np.where(deviation > 0, deviation, 1)
+    return rows, found
 
-    def loss(logits: Any, labels: Any, target: Any, has_target: Any) -> Any:
-        return objective(logits, labels, target, has_target, name, options, **weights)
+
+def _held_out(image_set: ImageSet, split: Split, select: str | None) -> Validation | None:
+    """Images to choose an epoch on: those held out for it. ``test`` shows what choosing on the test images does."""
+    if select == "test":
+        images, labels, name = image_set.test_images, image_set.test_labels, "test_accuracy"
+    elif len(split.val):
+        images, labels, name = image_set.train_images[split.val], image_set.train_labels[split.val], "accuracy"
+    else:
+        return None
+    truth = torch.from_numpy(np.array(labels))
+
+    def accuracy(logits: Tensor) -> float:
+        return int((logits.argmax(1) == truth).sum()) / len(truth)
+
+    return Validation(torch.from_numpy(np.array(images)), accuracy, name)
+
+
+def _loss(method: dict[str, Any], kind: str | None, target: Any, device: str) -> Callable[..., Tensor]:
+    name = distil = method["name"]
+    weights = {key: method[key] for key in ("label_weight", "target_weight") if key in method}
+    options = {key: value for key, value in method.items() if key not in ("name", "layer", *weights)}
+    if kind == "voxels":
+        options["weight"] = torch.from_numpy(np.array(target.weight)).to(device)
+    elif kind == "relations":
+        similarities, compare = target.blocks_on(device), getattr(methods, f"{name}_loss")
+
+        def distil(features: Tensor, rows: Tensor, **options: Any) -> Tensor:
+            return compare(features, similarities(rows).to(features.dtype), **options)
+
+    def loss(outputs: Any, labels: Tensor, target: Tensor | None, has_target: Tensor | None) -> Tensor:
+        return objective(outputs, labels, target, has_target, distil, options, **weights)
 
     return loss

@@ -9,7 +9,10 @@ import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split
-from braindistill.targets.soft_labels import SoftLabels, chosen_images, diagnose
+from braindistill.targets.asking import chosen_images, describe_rows
+from braindistill.targets.soft_labels import SoftLabels, diagnose
+from braindistill.targets.store import find_rows
+from braindistill.teachers.answer import UNSEEN
 
 
 def export_file(
@@ -63,7 +66,8 @@ def export_file(
     if len(image_id) != len(rows) or len(np.unique(image_id)) != len(rows):
         raise UserError(f"target.path={path}: image_id must name each of the {len(rows)} rows once")
     wanted = image_set.train_ids[chosen_images(split, images)]
-    missing = wanted[~np.isin(wanted, image_id)]
+    row, found = find_rows(image_id, wanted)
+    missing = wanted[~found]
     if len(missing):
         raise UserError(
             f"target.path={path}: no row for {len(missing)} of {len(wanted)} training images (first: "
@@ -71,9 +75,9 @@ def export_file(
         )
     with np.errstate(divide="ignore"):
         log_p = np.maximum(np.log(rows.astype(np.float32)), -30)
-    place = {name: row for row, name in enumerate(image_id.tolist())}
-    target = SoftLabels(wanted, log_p[[place[name] for name in wanted.tolist()]], classes)
-    target.record = {"teacher": "file", "sources": {"file": len(wanted)}, "temperature": None, "n_images": len(wanted)}
+    source, fold = np.full(len(wanted), "file"), np.full(len(wanted), UNSEEN, np.int16)
+    record = describe_rows("file", source, fold, None) | {"temperature": None}
+    target = SoftLabels(wanted, log_p[row], classes, record, source, fold)
     target.record |= diagnose(target, image_set, split)
     return target
 

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split
-from braindistill.teachers.artifact import BrainTeacher, load_teacher
+from braindistill.targets.asking import check_control, chosen_images, deal, describe_rows
+from braindistill.targets.mapping import map_classes, read_mapping
+from braindistill.targets.store import find_rows, read_rows, write_rows
+from braindistill.teachers.artifact import load_teacher
 from braindistill.teachers.controls import permute_other_classes
+
+#: teachers whose own training images may be asked about, as ordinary KD does
+_MAY_BE_IN_SAMPLE = {"cnn", "self", "kd_matched", "file"}
+#: stands for the logarithm of zero
+_FLOOR = -30.0
 
 
 @dataclass
 class SoftLabels:
-    """A target on disk: ``log_probabilities.npy``, ``ids.npz`` and ``target.json``.
+    """A target on disk: ``log_probabilities.npy``, ``ids.npz`` and ``target.json``; with top-k also ``columns``, ``mass``.
 
     Attributes
     ----------
     image_id : (images) str
-    log_probabilities : (images × classes) float16 or float32; rows are normalised
+    log_probabilities : (images × classes, or × k) float16 or float32
     classes : names, in the order of the columns
     record : provenance: teacher, temperature, entropy, diagnostic accuracies, where rows came from
+    source, fold : (images) where a row came from, and the fold that held its image out, as in `Answer`
+    columns : (images × k) the classes that the k largest probabilities belong to, or None: all are stored
+    mass : (images) float32: what these k sum to; the rest is spread evenly over the other classes
     """
+
+    kind: ClassVar[str] = "soft_labels"
 
     image_id: np.ndarray
     log_probabilities: np.ndarray
     classes: list[str]
     record: dict[str, Any] = field(default_factory=dict)
+    source: np.ndarray | None = None
+    fold: np.ndarray | None = None
+    columns: np.ndarray | None = None
+    mass: np.ndarray | None = None
 
     def rows_for(self, image_id: np.ndarray, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Join on image id: float32 (images × classes) in the order asked for, and which images have a row.
@@ -43,28 +59,42 @@ class SoftLabels:
         if sorted(classes) != sorted(self.classes):
             raise UserError(
                 f"the target's classes are {_some(self.classes)}, the student's are {_some(classes)}: they must be the same; "
-                "restrict the images with images.classes=[…]"
+                "restrict the images with images.classes=[…], or say which stands for which with target.mapping=FILE"
             )
-        place = {name: row for row, name in enumerate(self.image_id.tolist())}
-        row_of = np.array([place.get(name, -1) for name in image_id.tolist()], int)
-        found = row_of >= 0
+        row, found = find_rows(self.image_id, image_id)
         rows = np.zeros((len(image_id), len(classes)), np.float32)
-        columns = [self.classes.index(name) for name in classes]
-        rows[found] = np.asarray(self.log_probabilities[row_of[found]], np.float32)[:, columns]
+        rows[found] = self.whole(row[found])[:, [self.classes.index(name) for name in classes]]
         return rows, found
 
+    def whole(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows with all classes, float32 (rows × classes)."""
+        stored = np.asarray(self.log_probabilities[rows], np.float32)
+        if self.columns is None or self.mass is None:
+            return stored
+        mass = np.asarray(self.mass[rows], np.float64)[:, None]
+        rest = (1 - mass) / (len(self.classes) - stored.shape[1])
+        whole = np.repeat(np.maximum(np.log(np.maximum(rest, 1e-30)), _FLOOR), len(self.classes), axis=1)
+        kept = np.exp(stored.astype(np.float64))
+        kept *= mass / kept.sum(1, keepdims=True)
+        np.put_along_axis(whole, np.asarray(self.columns[rows], np.int64), np.log(np.maximum(kept, 1e-30)), axis=1)
+        return whole.astype(np.float32)
+
     def save(self, folder: Path) -> None:
-        np.save(folder / "log_probabilities.npy", self.log_probabilities, allow_pickle=False)
-        np.savez(folder / "ids.npz", image_id=self.image_id, classes=np.array(self.classes, str))
-        (folder / "target.json").write_text(json.dumps(self.record, indent=1))
+        """Write the target into an existing folder."""
+        parts = {"log_probabilities": self.log_probabilities, "columns": self.columns, "mass": self.mass}
+        arrays = {name: part for name, part in parts.items() if part is not None}
+        names = {"classes": np.array(self.classes, str)}
+        write_rows(folder, self.image_id, self.source, self.fold, arrays, names, {"kind": self.kind} | self.record)
 
     @classmethod
     def load(cls, folder: Path) -> SoftLabels:
-        folder = Path(folder)
-        with np.load(folder / "ids.npz", allow_pickle=False) as ids:
-            image_id, classes = ids["image_id"], ids["classes"].tolist()
-        rows = np.load(folder / "log_probabilities.npy", mmap_mode="r", allow_pickle=False)
-        return cls(image_id, rows, classes, json.loads((folder / "target.json").read_text()))
+        """Read what `save` wrote; rows are memory-mapped."""
+        stored = read_rows(folder, ["log_probabilities", "columns", "mass"])
+        record = {key: value for key, value in stored.record.items() if key != "kind"}
+        rows, columns, mass = (stored.arrays.get(name) for name in ("log_probabilities", "columns", "mass"))
+        assert rows is not None
+        classes = stored.names["classes"].tolist()
+        return cls(stored.image_id, rows, classes, record, stored.source, stored.fold, columns, mass)
 
 
 def export_soft_labels(
@@ -75,7 +105,11 @@ def export_soft_labels(
     *,
     images: Literal["labelled", "pool", "all"] = "all",
     precision: Literal["float16", "float32"] = "float32",
+    top_k: int | None = None,
+    mapping: Path | None = None,
+    control: Literal["random_matched", "shuffled_within", "shuffled_across"] | None = None,
     allow_in_sample: bool = False,
+    seed: int = 0,
 ) -> SoftLabels:
     """Ask the teacher about the student's training images.
 
@@ -84,39 +118,56 @@ def export_soft_labels(
     teacher_folder, image_set, split, device : the teacher's artifact, the pictures and their roles
     images : which training images get a target
     precision : how log-probabilities are stored
+    top_k : keep the k largest of each row, as float16, and how much they sum to; None: all
+    mapping : a csv, tsv or json table from the teacher's classes to the student's, see `read_mapping`
+    control : ``random_matched`` (the classes other than the true one permuted), ``shuffled_within`` (rows dealt to other
+        images of the class), ``shuffled_across`` (to any other image). The first two need labelled images
     allow_in_sample : let a brain teacher speak about labelled stimuli that its decoder was fitted on (``teacher.n_folds=1``)
+    seed : draws the control
 
     Raises
     ------
     UserError
-        A target would be in sample; the teacher can't speak about an image; a control needs labels that images lack.
+        A target would be in sample; the teacher can't speak about an image, or its classes are not the student's; a
+        control needs labels that images lack.
     """
     assert teacher_folder is not None
+    check_control(control, image_set, split, images)
     teacher = load_teacher(teacher_folder)
     if teacher.name == "random":
         teacher.classes = image_set.classes
+    if not teacher.classes:
+        raise UserError(
+            f"teacher={teacher.name} has no decoder, so it gives no soft labels; take target=voxels, relations or mask, "
+            "or teacher=brain"
+        )
     chosen = chosen_images(split, images)
     image_id = image_set.train_ids[chosen]
-    rows, source = teacher.soft_labels(image_id, image_set.train_images[chosen], device)
+    rows, source, fold = teacher.soft_labels(image_id, image_set.train_images[chosen], device)
     in_sample = source == "in_sample"
-    if in_sample.any() and not allow_in_sample and teacher.name != "cnn":
+    if in_sample.any() and not allow_in_sample and teacher.name not in _MAY_BE_IN_SAMPLE:
         raise UserError(
             f"{in_sample.sum()} targets would be in sample (first: {image_id[in_sample][0]}): the decoder was fitted on those "
             "stimuli; use teacher.n_folds ≥ 2, or target.allow_in_sample=true to see what that does"
         )
-    if isinstance(teacher, BrainTeacher) and teacher.name == "random_matched":
-        if images != "labelled" and len(split.pool):
-            raise UserError(
-                "teacher=random_matched needs each image's true class, which the pool must not reveal; "
-                "take target.images=labelled"
-            )
-        rows, _ = SoftLabels(image_id, rows, teacher.classes).rows_for(image_id, image_set.classes)
-        rows = permute_other_classes(rows, image_set.train_labels[chosen], image_id, teacher.seed)
-        teacher.classes = image_set.classes
-    counts = {str(kind): int((source == kind).sum()) for kind in np.unique(source)}
     temperature = getattr(teacher, "temperature", None)
-    record = {"teacher": teacher.name, "sources": counts, "temperature": temperature, "n_images": len(image_id)}
-    target = SoftLabels(image_id, rows.astype(precision), teacher.classes, record)
+    if isinstance(temperature, float):  # one for all images, none of them measured
+        temperature = {"predicted": temperature}
+    record = describe_rows(teacher.name, source, fold, control) | {"temperature": temperature}
+    classes = teacher.classes
+    if mapping is not None:
+        rows, record["mapping"] = map_classes(rows, classes, image_set.classes, read_mapping(Path(mapping)))
+        classes = image_set.classes
+    if control == "random_matched":
+        rows, _ = SoftLabels(image_id, rows, classes).rows_for(image_id, image_set.classes)
+        rows = permute_other_classes(rows, image_set.train_labels[chosen], image_id, seed)
+        classes = image_set.classes
+    dealt = deal(control, image_set, chosen, seed)
+    target = SoftLabels(image_id, rows[dealt], classes, record, source[dealt], fold[dealt])
+    if top_k is None:
+        target.log_probabilities = target.log_probabilities.astype(precision)
+    else:
+        _keep_top(target, top_k)
     record |= diagnose(target, image_set, split)
     return target
 
@@ -129,15 +180,23 @@ def diagnose(target: SoftLabels, image_set: ImageSet, split: Split) -> dict[str,
         scored = has & (image_set.train_labels[rows] >= 0)
         right = log_p[scored].argmax(1) == image_set.train_labels[rows][scored]
         found[f"accuracy_{part}"] = float(right.mean()) if scored.any() else None
-    log_p = np.asarray(target.log_probabilities, np.float64)
+    log_p = target.whole(np.arange(len(target.image_id))).astype(np.float64)
     found["entropy"] = float(-(np.exp(log_p) * np.maximum(log_p, -1e4)).sum(1).mean()) if len(log_p) else None
     return found
 
 
-def chosen_images(split: Split, images: str) -> np.ndarray:
-    """Indices of the training images that ``target.images`` names."""
-    parts = {"labelled": [split.labelled], "pool": [split.pool], "all": [split.labelled, split.pool]}
-    return np.concatenate(parts[images])
+def _keep_top(target: SoftLabels, k: int) -> None:
+    n_classes = len(target.classes)
+    if not 1 <= k < n_classes:
+        raise UserError(f"target.top_k={k}: must be from 1 to {n_classes - 1}, there being {n_classes} classes")
+    log_p = np.asarray(target.log_probabilities, np.float32)
+    columns = np.argsort(-log_p, axis=1, kind="stable")[:, :k]
+    values = np.take_along_axis(log_p, columns, axis=1)
+    target.columns = columns.astype(np.uint8 if n_classes <= 256 else np.uint16)
+    target.mass = np.minimum(np.exp(values.astype(np.float64)).sum(1), 1).astype(np.float32)
+    target.log_probabilities = values.astype(np.float16)
+    kept = target.mass if len(target.mass) else np.ones(1)
+    target.record["top_k"] = {"k": k, "mass_mean": float(kept.mean()), "mass_min": float(kept.min())}
 
 
 def _some(names: list[str]) -> str:

@@ -8,119 +8,129 @@ and decoder never share a stimulus: fitted on the same ones, their product is a 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
-from braindistill.runtime import progress
-from braindistill.teachers.artifact import BrainTeacher
+from braindistill.runtime import Runtime, progress
+from braindistill.teachers.brain_teacher import BrainTeacher
+from braindistill.teachers.calibration import calibrate, log_softmax
+from braindistill.teachers.continuing import continued
 from braindistill.teachers.controls import control_responses
-from braindistill.teachers.cross_fitting import Labels, chance, cross_fit_decoder, fit_trials
-from braindistill.teachers.decoder import calibrate
-from braindistill.teachers.encoder import Ridge, correlate, fit_ridge
-from braindistill.teachers.features import ImageFeatures
-from braindistill.teachers.folds import Folds, make_folds, split_roles, stimuli_of
+from braindistill.teachers.cross_fitting import DecoderFit, Labels, chance, cross_fit_decoder
+from braindistill.teachers.encoder_fit import EncoderFit
+from braindistill.teachers.folds import make_folds, split_roles, stimuli_of
+from braindistill.teachers.options import DecoderOptions, EncoderOptions, FeatureOptions, VoxelOptions
+from braindistill.teachers.scoring import score_encoder, summarise_scores
+from braindistill.teachers.stimulus_features import StimulusFeatures
 
 
 def fit_encoder(
     responses: Responses,
-    known: Labels | None,
-    device: str,
+    stimuli: StimulusFeatures,
+    runtime: Runtime = Runtime(),
+    voxels: VoxelOptions = VoxelOptions(),
+    features: FeatureOptions = FeatureOptions(),
+    encoding: EncoderOptions = EncoderOptions(),
     *,
-    roi: str | list[str] = "all",
-    nuisance: str = "nuisance",
-    control: Literal["shuffled_fmri", "nuisance"] | None = None,
-    features: Literal["pixels", "gabor", "network"] = "pixels",
-    network: str | None = None,
-    layers: list[str] = [],  # noqa: B006 (read as config schema, never mutated)
-    weights: Path | None = None,
-    image_size: int = 224,
     folds: Literal["auto", "stimulus"] = "auto",
     n_folds: int = 5,
+    init_from: Path | None = None,
     seed: int = 0,
 ) -> BrainTeacher:
-    """Image → voxels: scored out of fold; can export voxel targets, not soft labels.
+    """Image → voxels: scored out of fold; gives voxels, relations and masks, but no soft labels.
 
     Parameters are those of `fit_brain`.
     """
-    data = control_responses(responses, control, roi, nuisance, seed)
-    seer = ImageFeatures(features, _picture_shape(data), network, layers, _text(weights), image_size)
-    inputs, averaged, names = _encoder_data(data, seer, device)
-    fold = make_folds(data, np.full(len(names), -1), "stimulus", n_folds, seed)
-    of_stimulus = _fold_of_stimulus(fold, data)
-    encoders, predicted = [], np.full_like(averaged, np.nan)
+    data = control_responses(responses, voxels, seed, stimuli)
+    start = continued(init_from, "encoder", data, stimuli)
+    names, of_trial = stimuli_of(data)
+    given = None if start is None else dict(zip(start.stimulus_id.tolist(), start.held.tolist(), strict=True))
+    fold = make_folds(data, np.full(len(names), -1), "stimulus", n_folds, seed, given)
+    held = np.empty(len(names), np.int16)
+    held[of_trial] = fold.of_trial
+    work = EncoderFit(data, stimuli, features, encoding, seed, runtime, start)
+    encoders = []
+    predicted, deviation = np.full((2, *work.averaged.shape), np.nan, np.float32)
     for k in progress(range(fold.number), "encoder folds"):
-        rest, held = _parts(fold, of_stimulus, k)
-        encoders.append(fit_ridge(inputs[rest], averaged[rest]))
-        predicted[held] = _deviation(encoders[-1], inputs[held])
-    teacher = BrainTeacher("encoder", [], seer, encoders, [], names, None, None, {})
+        rest = np.flatnonzero((held != k) | (fold.number == 1))
+        encoders.append(work.fit(rest, k))
+        predicted[held == k] = work.predict(encoders[-1], np.flatnonzero(held == k))
+        deviation[held == k] = predicted[held == k] - encoders[-1].intercept
+    teacher = BrainTeacher("encoder", [], work.reader, names, work.averaged, encoders, held=held, support=work.support)
+    teacher.rois = {name: np.flatnonzero(mask) for name, mask in data.rois.items()}
+    teacher.roles = np.where((held == np.arange(fold.number)[:, None]) & (fold.number > 1), "-", "e")
     if fold.number > 1:
-        teacher.scores = {"roi": {}}
-        _score_encoder(teacher, correlate(predicted, averaged), data, fold)
+        _score(teacher, work, predicted, deviation, data, f"{fold.sentence()}")
     return teacher
 
 
 def fit_decoder(
     responses: Responses,
     known: Labels,
-    device: str,
+    runtime: Runtime = Runtime(),
+    voxels: VoxelOptions = VoxelOptions(),
+    decoding: DecoderOptions = DecoderOptions(),
     *,
-    roi: str | list[str] = "all",
-    nuisance: str = "nuisance",
-    control: Literal["shuffled_fmri", "nuisance"] | None = None,
-    decoder: Literal["lda", "logistic"] = "lda",
-    penalty: float = 0.01,
-    labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus", "run"] = "auto",
     n_folds: int = 5,
+    init_from: Path | None = None,
+    original_protocol: bool = False,
     seed: int = 0,
 ) -> BrainTeacher:
     """Voxels → class: soft labels for images that were seen in the scanner, and for no others.
 
-    Parameters are those of `fit_brain`.
+    Parameters are those of `fit_brain`, and
+
+    original_protocol : the project of 2021, as it was done: in-sample soft labels, passed through a softmax once more at
+        0.1. To show what that does; marked as unsound in every table
     """
-    data = control_responses(responses, control, roi, nuisance, seed)
-    teacher = cross_fit_decoder(data, known, folds, n_folds, decoder, penalty, seed)[0]
-    teacher.name = "decoder"
+    data = control_responses(responses, voxels, seed)
+    start = continued(init_from, "decoder", data)
+    teacher, _ = cross_fit_decoder(
+        data,
+        known,
+        decoding,
+        members_of(data, voxels),
+        folds,
+        1 if original_protocol else n_folds,
+        seed,
+        start=start,
+        runtime=runtime,
+    )
+    teacher.name, teacher.original_protocol = "decoder", original_protocol
     return teacher
 
 
 def fit_brain(
     responses: Responses,
     known: Labels,
-    device: str,
+    stimuli: StimulusFeatures,
+    runtime: Runtime = Runtime(),
+    voxels: VoxelOptions = VoxelOptions(),
+    features: FeatureOptions = FeatureOptions(),
+    encoding: EncoderOptions = EncoderOptions(),
+    decoding: DecoderOptions = DecoderOptions(),
     *,
-    roi: str | list[str] = "all",
-    nuisance: str = "nuisance",
-    control: Literal["shuffled_fmri", "nuisance"] | None = None,
-    features: Literal["pixels", "gabor", "network"] = "pixels",
-    network: str | None = None,
-    layers: list[str] = [],  # noqa: B006
-    weights: Path | None = None,
-    image_size: int = 224,
-    decoder: Literal["lda", "logistic"] = "lda",
-    penalty: float = 0.01,
-    labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus"] = "auto",
     n_folds: int = 5,
     disjoint: bool = True,
+    init_from: Path | None = None,
     seed: int = 0,
 ) -> BrainTeacher:
     """Encoder and decoder, composed under three roles a fold: encoder stimuli, decoder stimuli, held stimuli.
 
     Parameters
     ----------
-    responses, known, device : the subject's trials; labels that may be used; where features are computed
-    roi : ``all`` (every voxel outside the nuisance mask), an ROI or a list of them
-    nuisance : name of the mask of voxels outside visual cortex
-    control : None, ``shuffled_fmri`` (responses dealt to other images) or ``nuisance`` (voxels outside visual cortex)
-    features, network, layers, weights, image_size : what the encoder reads from a picture, see `ImageFeatures`
-    decoder, penalty : model from voxels to classes, ``lda`` or ``logistic``, and the latter's L2 penalty
-    labels : ``student`` = the student's labelled images that were stimuli; ``all`` = every label the data have
+    responses, known, stimuli : the subject's trials; labels that may be used; features of the pictures that were shown
+    runtime : device, and how trainings report
+    voxels, features, encoding, decoding : options of the parts, see their classes
     folds, n_folds : what is held out together, and in how many parts; 1 fits once, in sample
     disjoint : keep encoder and decoder stimuli apart. False exists to show the leak, and is marked in every table
+    init_from : key or folder of a teacher of the same kind to continue from, on other sessions or another subject. Stimuli
+        that it knows keep their folds and roles, so that nothing that is held out was ever fitted on
     seed : redraws folds, roles and controls
 
     Raises
@@ -128,37 +138,53 @@ def fit_brain(
     UserError
         No pictures; each class is a single stimulus (nothing is left to keep apart); a role without stimuli.
     """
-    data = control_responses(responses, control, roi, nuisance, seed)
-    seer = ImageFeatures(features, _picture_shape(data), network, layers, _text(weights), image_size)
-    teacher, fold, classes = cross_fit_decoder(data, known, folds, n_folds, decoder, penalty, seed)
+    data = control_responses(responses, voxels, seed, stimuli)
+    start = continued(init_from, "brain", data, stimuli)
+    members = members_of(data, voxels)
+    teacher, decoder = cross_fit_decoder(
+        data, known, decoding, members, folds, n_folds, seed, start=start, runtime=runtime
+    )
+    fold, classes = decoder.fold, decoder.classes
     if fold.scheme == "run":
         raise UserError(
             "teacher=brain: each class is a single stimulus, so encoder and decoder can't have stimuli of their own; "
             "give more labels (images.n_train) or take teacher=decoder"
         )
-    inputs, averaged, names = _encoder_data(data, seer, device)
-    of_stimulus = _fold_of_stimulus(fold, data)
-    _, of_trial = stimuli_of(data)
-    predicted = np.full_like(averaged, np.nan)
-    composed = np.full((len(names), len(known.classes)), np.nan, np.float32)
-    encoders, decoders = [], []
+    work = EncoderFit(data, stimuli, features, encoding, seed, runtime, start)
+    teacher.name, teacher.reader = "brain", work.reader
+    teacher.roles = np.full((fold.number, len(classes)), "-")
+    for member in teacher.members:
+        member.decoders = []
+    predicted, deviation = np.full((2, *work.averaged.shape), np.nan, np.float32)
+    composed = np.full((len(classes), len(known.classes)), np.nan, np.float32)
     for k in progress(range(fold.number), "composed folds"):
-        rest, held = _parts(fold, of_stimulus, k)
-        for_encoder, for_decoder = split_roles(rest, classes, seed, k) if disjoint else (rest, rest)
-        trials = np.flatnonzero(np.isin(of_trial, for_decoder) & (classes[of_trial] >= 0))
-        if len(for_encoder) < 2 or len(np.unique(classes[of_trial[trials]])) < 2:
+        held = np.flatnonzero(teacher.held == k)
+        rest = np.flatnonzero((teacher.held != k) | (fold.number == 1))
+        older = None if start is None else _older_roles(start, k, decoder)
+        for_encoder, for_decoder = split_roles(rest, classes, seed, k, older) if disjoint else (rest, rest)
+        teacher.roles[k, for_encoder], teacher.roles[k, for_decoder] = "e", "d"
+        trials = _labelled_trials(decoder, for_decoder, k)
+        if len(for_encoder) < 2:
             raise UserError(
-                f"teacher=brain: fold {k + 1} leaves {len(for_encoder)} stimuli to the encoder and "
-                f"{len(np.unique(of_trial[trials]))} labelled ones to the decoder; give more stimuli or labels, or fewer folds"
+                f"teacher=brain: fold {k + 1} leaves {len(for_encoder)} stimuli to the encoder; give more stimuli, or "
+                "fewer folds"
             )
-        encoders.append(fit_ridge(inputs[for_encoder], averaged[for_encoder]))
-        decoders.append(fit_trials(data, trials, classes[of_trial], known, decoder, penalty))
-        composed[held] = decoders[-1].predict(encoders[-1].predict(inputs[held]))
-        whole = encoders[-1] if len(for_encoder) == len(rest) else fit_ridge(inputs[rest], averaged[rest])
-        predicted[held] = _deviation(whole, inputs[held])
-    teacher.name, teacher.features, teacher.encoders, teacher.decoders = "brain", seer, encoders, decoders
+        encoder = work.fit(for_encoder, k)
+        teacher.encoders.append(encoder)
+        responses_of_held = work.predict(encoder, held)
+        spoken = np.zeros((len(held), len(known.classes)))
+        for m, member in enumerate(teacher.members):
+            member.decoders.append(decoder.fit(trials, member.columns, k, m))
+            spoken += member.decoders[-1].predict(responses_of_held[:, member.columns])
+        composed[held] = log_softmax(spoken / len(teacher.members))
+        # scored with all the stimuli that it may have; a network is not trained twice for that
+        if encoding.encoder != "finetune" and len(for_encoder) < len(rest):
+            encoder = work.fit(rest, k)
+            responses_of_held = work.predict(encoder, held)
+        predicted[held], deviation[held] = responses_of_held, responses_of_held - encoder.intercept
+    teacher.support = work.support
     if fold.number > 1:
-        _score_encoder(teacher, correlate(predicted, averaged), data, fold)
+        _score(teacher, work, predicted, deviation, data, fold.sentence())
         scored = np.flatnonzero(classes >= 0)
         teacher.temperature["predicted"] = calibrate(composed[scored], classes[scored])
         teacher.scores["composed"] = {
@@ -172,49 +198,14 @@ def fit_brain(
     return teacher
 
 
-def fit_random_matched(
-    responses: Responses,
-    known: Labels,
-    device: str,
-    *,
-    roi: str | list[str] = "all",
-    nuisance: str = "nuisance",
-    features: Literal["pixels", "gabor", "network"] = "pixels",
-    network: str | None = None,
-    layers: list[str] = [],  # noqa: B006
-    weights: Path | None = None,
-    image_size: int = 224,
-    decoder: Literal["lda", "logistic"] = "lda",
-    penalty: float = 0.01,
-    labels: Literal["all", "student"] = "all",
-    folds: Literal["auto", "stimulus"] = "auto",
-    n_folds: int = 5,
-    disjoint: bool = True,
-    seed: int = 0,
-) -> BrainTeacher:
-    """The brain teacher, whose exported rows keep their values and the true class's, the other classes' being permuted.
-
-    Rules out that it is regularisation by noise with the right answers. Parameters are those of `fit_brain`.
-    """
-    chosen = {name: value for name, value in locals().items() if name not in ("responses", "known", "device")}
-    teacher = fit_brain(responses, known, device, **chosen)
-    teacher.name = "random_matched"
-    return teacher
-
-
 def fit_features(
     responses: Responses,
     known: Labels,
-    device: str,
+    stimuli: StimulusFeatures,
+    runtime: Runtime = Runtime(),
+    features: FeatureOptions = FeatureOptions(),
+    decoding: DecoderOptions = DecoderOptions(),
     *,
-    features: Literal["pixels", "gabor", "network"] = "pixels",
-    network: str | None = None,
-    layers: list[str] = [],  # noqa: B006
-    weights: Path | None = None,
-    image_size: int = 224,
-    decoder: Literal["lda", "logistic"] = "lda",
-    penalty: float = 0.01,
-    labels: Literal["all", "student"] = "all",
     folds: Literal["auto", "stimulus"] = "auto",
     n_folds: int = 5,
     seed: int = 0,
@@ -223,70 +214,59 @@ def fit_features(
 
     Rules out that the images alone carry what the brain is said to carry. Parameters are those of `fit_brain`.
     """
-    seer = ImageFeatures(features, _picture_shape(responses), network, layers, _text(weights), image_size)
-    inputs, _, names = _encoder_data(responses, seer, device)
-    stand_in = Responses(inputs, names, images=responses.images, image_id=responses.image_id)
-    teacher, _, _ = cross_fit_decoder(stand_in, known, folds, n_folds, decoder, penalty, seed, together=True)
-    teacher.name, teacher.features = "features", seer
+    names, _ = stimuli_of(responses)
+    values = np.asarray(stimuli.values)[stimuli.rows_of(names)]
+    stand_in = Responses(values, names, images=responses.images, image_id=responses.image_id)
+    members = {"": np.arange(values.shape[1])}
+    teacher, _ = cross_fit_decoder(
+        stand_in, known, decoding, members, folds, n_folds, seed, together=True, runtime=runtime
+    )
+    teacher.name, teacher.reader = "features", stimuli.reader
     teacher.temperature["predicted"] = teacher.temperature["measured"]
     return teacher
 
 
-def _encoder_data(data: Responses, seer: ImageFeatures, device: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features and averaged responses of every stimulus, joined on the stimulus id."""
-    assert data.images is not None
-    assert data.image_id is not None
-    averaged, names = data.average()
-    order = np.argsort(names)  # as `stimuli_of` has them
-    place = {name: row for row, name in enumerate(data.image_id.tolist())}
-    rows = [place[name] for name in names[order].tolist()]
-    return seer.extract(np.asarray(data.images)[rows], device), averaged[order], names[order]
+def members_of(data: Responses, voxels: VoxelOptions) -> dict[str, np.ndarray]:
+    """The ROIs that get a decoder each, with their voxels; one without a name where all voxels go into one."""
+    if voxels.roi != "each" and not voxels.ensemble:
+        return {"": np.arange(data.responses.shape[1])}
+    names = list(data.rois) if isinstance(voxels.roi, str) else list(voxels.roi)
+    members = {name: np.flatnonzero(data.rois[name]) for name in names if name != voxels.nuisance and name in data.rois}
+    if not members:
+        raise UserError(f"teacher.roi={voxels.roi}: the data name no ROI, so there is none to fit a teacher each for")
+    return members
 
 
-def _picture_shape(data: Responses) -> tuple[int, int, int]:
-    if data.images is None:
+def _labelled_trials(decoder: DecoderFit, stimuli: np.ndarray, k: int) -> np.ndarray:
+    """Trials of these stimuli that have a label; there must be two classes of them."""
+    of_trial = stimuli_of(decoder.data)[1]
+    trials = np.flatnonzero(np.isin(of_trial, stimuli) & (decoder.classes[of_trial] >= 0))
+    if len(np.unique(decoder.classes[of_trial[trials]])) < 2:
         raise UserError(
-            "this teacher needs the pictures of the stimuli, and the fMRI data have none; take teacher=decoder"
+            f"teacher=brain: fold {k + 1} leaves {len(np.unique(of_trial[trials]))} labelled stimuli to the decoder; "
+            "give more stimuli or labels, or fewer folds"
         )
-    return tuple(data.images.shape[1:])  # type: ignore[return-value]
+    return trials
 
 
-def _fold_of_stimulus(fold: Folds, data: Responses) -> np.ndarray:
-    names, of_trial = stimuli_of(data)
-    of_stimulus = np.empty(len(names), int)
-    of_stimulus[of_trial] = fold.of_trial
-    return of_stimulus
+def _older_roles(start: BrainTeacher, k: int, decoder: DecoderFit) -> np.ndarray:
+    """The roles that stimuli had in fold ``k`` of the teacher that is continued; ``-`` for new ones."""
+    before = dict(zip(start.stimulus_id.tolist(), start.roles[k].tolist(), strict=True))
+    return np.array([before.get(name, "-") for name in stimuli_of(decoder.data)[0].tolist()])
 
 
-def _parts(fold: Folds, of_stimulus: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The stimuli that fold ``k`` may be fitted on, and those that it holds out; a single fold is fitted on all."""
-    held = of_stimulus == k
-    return np.flatnonzero(~held | (fold.number == 1)), np.flatnonzero(held)
-
-
-def _score_encoder(teacher: BrainTeacher, r: np.ndarray, data: Responses, fold: Folds) -> None:
-    """Keep the out-of-fold r of each voxel, and its summary over all voxels and over each ROI."""
-    teacher.voxel_r = r
-    teacher.scores["encoder"] = _encoder_score(r, fold)
-    for name, mask in data.rois.items():
-        teacher.scores["roi"].setdefault(name, {})["encoder"] = _encoder_score(r[mask], fold)
-
-
-def _deviation(encoder: Ridge, features: np.ndarray) -> np.ndarray:
-    """Predictions without the intercept. A fold's mean says nothing about a picture, and it lies opposite to the mean of
-    what is held out: pooled over folds it would pull the r of a voxel that nothing predicts below zero."""
-    return encoder.predict(features) - encoder.intercept
-
-
-def _encoder_score(r: np.ndarray, fold: Folds) -> dict[str, Any]:
-    return {
-        "r_median": float(np.median(r)),
-        "r_p95": float(np.percentile(r, 95)),
-        "r_max": float(r.max()),
-        "n_voxels": len(r),
-        "scheme": f"{fold.sentence()}, Pearson r pooled over folds",
-    }
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def _score(
+    teacher: BrainTeacher,
+    work: EncoderFit,
+    predicted: np.ndarray,
+    deviation: np.ndarray,
+    data: Responses,
+    scheme: str,
+) -> None:
+    """Keep the out-of-fold scores of every voxel, and their summary over all voxels and over each ROI."""
+    found = score_encoder(predicted, deviation, work.averaged, data.ceiling, teacher.held)
+    teacher.voxel_scores = found
+    teacher.scores["encoder"] = summarise_scores(found, np.arange(len(found["r"])), scheme)
+    by_roi = teacher.scores.setdefault("roi", {})
+    for name, index in teacher.rois.items():
+        by_roi.setdefault(name, {})["encoder"] = summarise_scores(found, index, scheme)

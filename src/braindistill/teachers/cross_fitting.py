@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
-from braindistill.runtime import say, warn
-from braindistill.teachers.artifact import BrainTeacher
-from braindistill.teachers.decoder import LinearDecoder, calibrate, fit_decoder_model, log_softmax
+from braindistill.runtime import Runtime, derive, progress, say, warn
+from braindistill.teachers.answer import SEVERAL, UNSEEN
+from braindistill.teachers.brain_teacher import BrainTeacher, Member
+from braindistill.teachers.calibration import calibrate, log_softmax
+from braindistill.teachers.chosen_voxels import choose_voxels, widen
+from braindistill.teachers.decoder import fit_decoder_model
 from braindistill.teachers.folds import Folds, make_folds, stimuli_of
+from braindistill.teachers.options import DecoderOptions
+from braindistill.teachers.voxel_layout import voxel_layout
+
+#: decoders that are fitted in no time, so that every ROI can be scored on its own beside the teacher's voxels
+_QUICK = ("lda", "logistic", "ridge", "prototype")
 
 
 class Labels(NamedTuple):
@@ -29,95 +39,178 @@ class Labels(NamedTuple):
     source: str
 
 
+@dataclass
+class DecoderFit:
+    """How decoders are fitted on some of the trials of a subject.
+
+    Attributes
+    ----------
+    data, known, options, seed : as in `cross_fit_decoder`
+    fold : who is held out when
+    classes : (stimuli) class index, −1 = unlabelled
+    together : scale all columns by one number (features in the place of voxels)
+    start : a teacher that is continued
+    folder, runtime : where a network's training may keep its state, and how it is run
+    """
+
+    data: Responses
+    known: Labels
+    options: DecoderOptions
+    fold: Folds
+    classes: np.ndarray
+    seed: int
+    together: bool = False
+    start: BrainTeacher | None = None
+    folder: Path | None = None
+    runtime: Runtime | None = None
+
+    def fit(self, trials: np.ndarray, columns: np.ndarray, k: int, member: int | None = None) -> Any:
+        """Fit a decoder on some trials and voxels; ``k`` is the fold, which seeds it and says what it may continue."""
+        of_stimulus = stimuli_of(self.data)[1]
+        labels, n_voxels = self.classes[of_stimulus[trials]], len(columns)
+        chosen = choose_voxels(self.values(trials, columns), labels, self.options.top_voxels)
+        columns = columns[chosen]
+        layout = None
+        if self.options.decoder == "resnet1d":
+            rois = {name: mask[columns] for name, mask in self.data.rois.items()}
+            places = self.data.voxel_coordinates
+            places = None if places is None else places[columns]
+            layout = voxel_layout(rois, places, len(columns), self.options.channels)
+        start = None
+        if self.start is not None and member is not None:
+            if self.options.top_voxels is not None:
+                raise UserError(
+                    "teacher.init_from: the older decoder chose its own voxels; leave teacher.top_voxels out"
+                )
+            older = self.start.members[member].decoders
+            start = older[k % len(older)]
+        decoder = fit_decoder_model(
+            self.options,
+            self.values(trials, columns),
+            labels,
+            len(self.known.classes),
+            groups=self.fold.of_trial[trials] if self.fold.scheme == "run" else of_stimulus[trials],
+            layout=layout,
+            together=self.together,
+            seed=derive(self.seed, "decoder", k),
+            start=start,
+            runtime=self.runtime,
+        )
+        return widen(decoder, chosen, n_voxels)
+
+    def values(self, trials: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Responses of some trials and voxels."""
+        responses = np.asarray(self.data.responses)
+        return (responses if len(columns) == responses.shape[1] else responses[:, columns])[trials]
+
+    def cross_fit(self, columns: np.ndarray, member: int | None = None) -> tuple[list[Any], np.ndarray]:
+        """A decoder a fold, and the log-probabilities of every trial, averaged over the folds that may speak about it."""
+        of_trial = stimuli_of(self.data)[1]
+        labelled = self.classes[of_trial] >= 0
+        spoken = np.zeros((len(of_trial), len(self.known.classes)))
+        times = np.zeros((len(of_trial), 1))
+        decoders = []
+        for k in progress(range(self.fold.number), "decoder folds"):
+            held = (self.fold.of_trial == k) & (self.fold.number > 1)
+            decoders.append(self.fit(np.flatnonzero(labelled & ~held), columns, k, member))
+            # it saw the labelled stimuli outside the fold; by run, it saw every other run's trials of the stimulus
+            admitted = held | ~labelled if self.fold.scheme != "run" else held
+            rows = np.flatnonzero(admitted | (self.fold.number == 1))
+            spoken[rows] += decoders[-1].predict(self.values(rows, columns))
+            times[rows] += 1
+        return decoders, spoken / np.maximum(times, 1)
+
+
 def cross_fit_decoder(
     data: Responses,
     known: Labels,
+    options: DecoderOptions,
+    members: dict[str, np.ndarray],
     folds: str,
     n_folds: int,
-    decoder: str,
-    penalty: float,
     seed: int,
     *,
     together: bool = False,
-) -> tuple[BrainTeacher, Folds, np.ndarray]:
-    """Cross-fit the decoder on measured responses, or on features in their place (which are scaled ``together``)."""
+    start: BrainTeacher | None = None,
+    runtime: Runtime | None = None,
+) -> tuple[BrainTeacher, DecoderFit]:
+    """Cross-fit a decoder on measured responses, or on features in their place (which are scaled ``together``).
+
+    Parameters
+    ----------
+    members : ROI → index of its voxels: a decoder each, whose log-probabilities are averaged
+    start : the teacher that is continued
+    """
     names, of_trial = stimuli_of(data)
     classes = np.array([known.of_stimulus.get(name, -1) for name in names.tolist()])
     if not (classes >= 0).any():
         raise UserError(_no_labels(known))
-    fold = make_folds(data, classes, folds, n_folds, seed)
+    given = None
+    if start is not None:
+        given = dict(zip(start.stimulus_id.tolist(), start.held.tolist(), strict=True))
+    fold = make_folds(data, classes, folds, n_folds, seed, given)
     say(f"decoder: {fold.sentence()}, labels of {int((classes >= 0).sum())} stimuli ({known.source})", level=2)
     labelled = classes[of_trial] >= 0
-    models: list[LinearDecoder] = []
-    admitted = np.zeros((len(of_trial), fold.number), bool)  # may fold k speak about trial t?
-    for k in range(fold.number):
-        held = (fold.of_trial == k) & (fold.number > 1)
-        models.append(
-            fit_trials(data, np.flatnonzero(labelled & ~held), classes[of_trial], known, decoder, penalty, together)
-        )
-        # the decoder saw the labelled stimuli outside the fold; by run, it saw every other run's trials of the stimulus
-        admitted[:, k] = held | ~labelled if fold.scheme != "run" else held
-    in_sample = fold.number == 1
-    if in_sample:
-        admitted[:] = True
-    spoken = np.zeros((len(of_trial), len(known.classes)))
-    for k, model in enumerate(models):
-        rows = np.flatnonzero(admitted[:, k])
-        spoken[rows] += model.predict(np.asarray(data.responses)[rows])
-    spoken /= np.maximum(admitted.sum(1, keepdims=True), 1)
-    # repeats are averaged in log-probability
-    measured = np.zeros((len(names), len(known.classes)))
-    np.add.at(measured, of_trial, spoken)
-    measured = log_softmax(measured / np.bincount(of_trial)[:, None])
-    scored = np.flatnonzero(classes >= 0)
-    temperature = 1.0 if in_sample else calibrate(measured[scored], classes[scored])
+    work = DecoderFit(data, known, options, fold, classes, seed, together, start, runtime=runtime)
+    fitted, total = [], np.zeros((len(of_trial), len(known.classes)))
     scores: dict[str, Any] = {"roi": {}}
-    if not in_sample:
-        scores["decoder"] = _decoder_score(spoken[labelled], classes[of_trial][labelled], fold, temperature)
-        whole = data.responses.shape[1]
-        for name, mask in data.rois.items():
-            if mask.sum() == whole:
-                scores["roi"][name] = {"decoder": scores["decoder"]}
-                continue
-            part = Responses(np.asarray(data.responses)[:, mask], data.stimulus_id)
-            out = np.zeros_like(spoken)
-            for k in range(fold.number):
-                held = fold.of_trial == k
-                train = np.flatnonzero(labelled & ~held)
-                model = fit_trials(part, train, classes[of_trial], known, decoder, penalty, together)
-                out[held] = model.predict(part.responses[held])
-            scores["roi"][name] = {"decoder": _decoder_score(out[labelled], classes[of_trial][labelled], fold, None)}
-    else:
+    in_sample = fold.number == 1
+    for m, (roi, columns) in enumerate(members.items()):
+        decoders, spoken = work.cross_fit(columns, m)
+        # repeats are averaged in log-probability
+        measured = np.zeros((len(names), len(known.classes)))
+        np.add.at(measured, of_trial, spoken)
+        measured = log_softmax(measured / np.bincount(of_trial)[:, None])
+        fitted.append(Member(roi, columns, decoders, measured))
+        total += spoken
+        if roi and not in_sample:
+            scores["roi"][roi] = {"decoder": _decoder_score(spoken[labelled], classes[of_trial][labelled], fold)}
+    teacher = BrainTeacher("", known.classes, None, names, data.average()[0][np.argsort(data.average()[1])])
+    teacher.members, teacher.scores = fitted, scores
+    teacher.rois = {name: np.flatnonzero(mask) for name, mask in data.rois.items()}
+    teacher.held = _held(fold, of_trial, len(names))
+    used = (classes >= 0) & ((teacher.held != np.arange(fold.number)[:, None]) | in_sample)
+    teacher.roles = np.where(used, "d", "-")
+    teacher.spoken = np.where((classes >= 0) | (fold.scheme == "run"), teacher.held, UNSEEN).astype(np.int16)
+    teacher.in_sample = in_sample & (classes >= 0)
+    teacher.labelled = names[classes >= 0].tolist()
+    scored = np.flatnonzero(classes >= 0)
+    if in_sample:
         warn(
             "teacher.n_folds=1: nothing is held out, so there are no scores, and soft labels of labelled stimuli are in sample"
         )
-    teacher = BrainTeacher("", known.classes, None, [], models, names, measured, in_sample & (classes >= 0), scores)
-    teacher.temperature["measured"] = temperature
-    teacher.labelled, teacher.seed = names[scored].tolist(), seed
-    return teacher, fold, classes
+        right = total[labelled].argmax(1) == classes[of_trial][labelled]
+        scores["in_sample"] = {"accuracy": float(right.mean()), "chance": chance(classes[scored])}
+        return teacher, work
+    teacher.temperature["measured"] = calibrate(teacher.measured()[scored], classes[scored])
+    scores["decoder"] = _decoder_score(total[labelled], classes[of_trial][labelled], fold)
+    scores["decoder"] |= {"temperature": teacher.temperature["measured"], "model": fitted[0].decoders[0].describe()}
+    if options.decoder in _QUICK:
+        for name, mask in data.rois.items():
+            if name not in scores["roi"]:
+                columns = np.flatnonzero(mask)
+                rows = total if len(members) == 1 and mask.all() else work.cross_fit(columns)[1]
+                scores["roi"][name] = {"decoder": _decoder_score(rows[labelled], classes[of_trial][labelled], fold)}
+    return teacher, work
 
 
-def fit_trials(
-    data: Responses,
-    trials: np.ndarray,
-    classes: np.ndarray,
-    known: Labels,
-    decoder: str,
-    penalty: float,
-    together: bool = False,
-) -> LinearDecoder:
-    chosen = np.asarray(data.responses)[trials]
-    return fit_decoder_model(decoder, chosen, classes[trials], len(known.classes), penalty, together=together)
+def _held(fold: Folds, of_trial: np.ndarray, n_stimuli: int) -> np.ndarray:
+    """The fold that holds each stimulus out; `SEVERAL` where its trials lie in several."""
+    held = np.empty(n_stimuli, np.int16)
+    held[of_trial] = fold.of_trial
+    mixed = np.unique(of_trial[held[of_trial] != fold.of_trial])
+    held[mixed] = SEVERAL
+    return held
 
 
-def _decoder_score(rows: np.ndarray, classes: np.ndarray, fold: Folds, temperature: float | None) -> dict[str, Any]:
-    score = {
-        "accuracy": float((rows.argmax(1) == classes).mean()),
+def _decoder_score(rows: np.ndarray, classes: np.ndarray, fold: Folds) -> dict[str, Any]:
+    right = rows.argmax(1) == classes
+    return {
+        "accuracy": float(right.mean()),
         "n_trials": len(classes),
         "chance": chance(classes),
         "scheme": fold.sentence(),
     }
-    return score | ({} if temperature is None else {"temperature": temperature})
 
 
 def chance(classes: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,14 @@ class Folds(NamedTuple):
         return "leave-one-run-out" if self.scheme == "run" else f"{self.number} folds by stimulus"
 
 
-def make_folds(responses: Responses, classes: np.ndarray, scheme: str, n_folds: int, seed: int) -> Folds:
+def make_folds(
+    responses: Responses,
+    classes: np.ndarray,
+    scheme: str,
+    n_folds: int,
+    seed: int,
+    given: Mapping[str, int] | None = None,
+) -> Folds:
     """Partition trials so that nothing that is scored was fitted on.
 
     Parameters
@@ -38,6 +46,7 @@ def make_folds(responses: Responses, classes: np.ndarray, scheme: str, n_folds: 
     scheme : ``auto``, ``stimulus`` or ``run``. ``auto`` is by stimulus; by run where each class is a single stimulus,
         or where there are runs but no pictures.
     n_folds : folds by stimulus, class-balanced; by run there is one a run. 1 = no cross-fitting: all is in sample
+    given : folds that stimuli have already, from a teacher that is continued
 
     Raises
     ------
@@ -67,12 +76,15 @@ def make_folds(responses: Responses, classes: np.ndarray, scheme: str, n_folds: 
     rng = numpy_generator(seed, "folds")
     # deal every class in turn, so that each fold gets its share of it
     order = np.concatenate([rng.permutation(np.flatnonzero(classes == value)) for value in np.unique(classes)])
-    fold_of_stimulus = np.empty(len(names), int)
-    fold_of_stimulus[order] = np.arange(len(names)) % n_folds
+    fold_of_stimulus = np.array([(given or {}).get(name, -1) for name in names.tolist()])
+    order = order[fold_of_stimulus[order] < 0]
+    fold_of_stimulus[order] = np.arange(len(order)) % n_folds
     return Folds("stimulus", fold_of_stimulus[of_stimulus], n_folds)
 
 
-def split_roles(rest: np.ndarray, classes: np.ndarray, seed: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def split_roles(
+    rest: np.ndarray, classes: np.ndarray, seed: int, fold: int, given: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Divide a fold's remaining stimuli between encoder and decoder, which never share one.
 
     The rule of disjoint stimuli: fitted on the same ones, their product classifies images without needing a brain.
@@ -82,12 +94,18 @@ def split_roles(rest: np.ndarray, classes: np.ndarray, seed: int, fold: int) -> 
     ----------
     rest : indices of the stimuli that are not held out
     classes : (stimuli) class index, −1 = unlabelled
+    given : (stimuli) roles that a teacher which is continued gave in this fold: ``e``, ``d``, or ``-`` for neither
 
     Returns
     -------
     encoder, decoder : index arrays, disjoint, together ``rest``
     """
     rng = numpy_generator(seed, "roles", fold)
+    if given is not None:
+        free = rest[given[rest] == "-"]
+        for_encoder, for_decoder = split_roles(free, classes, seed, fold)
+        both = (for_encoder, rest[given[rest] == "e"]), (for_decoder, rest[given[rest] == "d"])
+        return tuple(np.sort(np.concatenate(parts)) for parts in both)  # type: ignore[return-value]
     unlabelled, labelled = rest[classes[rest] < 0], rng.permutation(rest[classes[rest] >= 0])
     wanted = len(rest) // 2 - len(unlabelled)
     if wanted > 0:

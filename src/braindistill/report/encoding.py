@@ -1,0 +1,56 @@
+"""The picture of an encoder's scores: a row an ROI, voxels as a density, with the noise ceiling where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from braindistill.report.figures import GREY, INK, STYLE
+
+
+def draw_encoding(scores: dict[str, np.ndarray], rois: dict[str, np.ndarray], path: Path) -> None:
+    """Draw out-of-fold r of every ROI's voxels (quartiles as a box, whiskers to the 5th and 95th percentile).
+
+    Parameters
+    ----------
+    scores : what `score_encoder` gives
+    rois : name → index of its voxels; drawn in this order below a row for all voxels
+    path : a PNG file
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rows = {"all voxels": np.arange(len(scores["r"])), **rois}
+    ceiling = scores.get("ceiling_r2")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.9 + 0.34 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        values = [scores["r"][index] for index in rows.values()]
+        places = np.arange(len(rows))
+        axes.boxplot(
+            values,
+            positions=places,
+            orientation="horizontal",
+            widths=0.55,
+            whis=(5, 95),
+            showfliers=False,
+            patch_artist=True,
+            boxprops={"facecolor": "#D55E00", "alpha": 0.35, "edgecolor": "#D55E00"},
+            medianprops={"color": "#D55E00", "linewidth": 1.8},
+            whiskerprops={"color": "#D55E00"},
+            capprops={"color": "#D55E00"},
+        )
+        best = [row.max() for row in values]
+        axes.plot(best, places, linestyle="", marker="o", markersize=3, color=INK, label="best voxel")
+        if ceiling is not None:
+            tops = [float(np.median(np.sqrt(np.clip(ceiling[index], 0, None)))) for index in rows.values()]
+            axes.plot(tops, places, linestyle="", marker="|", markersize=13, color=GREY, label="median ceiling (√R²)")
+        axes.axvline(0, color=GREY, linewidth=0.7)
+        axes.set_yticks(places, [f"{name} ({len(index)})" for name, index in rows.items()])
+        axes.invert_yaxis()
+        axes.set_xlabel("Pearson r, out of fold (box: quartiles; whiskers: 5th and 95th percentile of voxels)")
+        axes.legend(loc="lower right", frameon=False, fontsize=8)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        figure.savefig(path, dpi=150)

@@ -1,0 +1,309 @@
+"""A fitted brain teacher: encoders and decoders a fold, and what they say about images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from braindistill.errors import UserError, nearest
+from braindistill.runtime import progress
+from braindistill.teachers.answer import UNSEEN, Answer
+from braindistill.teachers.calibration import log_softmax
+from braindistill.teachers.chosen_voxels import ChosenVoxels
+from braindistill.teachers.decoder import load_decoder
+from braindistill.teachers.encoder import Ridge, load_ridge
+from braindistill.teachers.features import ImageFeatures
+from braindistill.teachers.linear_decoder import LinearDecoder
+
+_BATCH = 2048
+#: the temperature at which the project of 2021 passed probabilities through a softmax once more
+_ORIGINAL_TEMPERATURE = 0.1
+
+
+@dataclass
+class Member:
+    """The decoders of an ROI, one a fold; a teacher has one member unless it is an ensemble.
+
+    Attributes
+    ----------
+    roi : its name; '' for all of the teacher's voxels
+    columns : (voxels of the ROI) index into the teacher's voxels
+    decoders : one a fold
+    measured : (stimuli × classes) log-probabilities of measured responses, from folds that did not see the stimulus
+    """
+
+    roi: str
+    columns: np.ndarray
+    decoders: list[Any]
+    measured: np.ndarray
+
+
+@dataclass
+class BrainTeacher:
+    """A teacher fitted on responses (or on features in their place).
+
+    Attributes
+    ----------
+    name : encoder | decoder | brain | features
+    classes : class names; empty for an encoder
+    reader : what it reads from a picture; None for a decoder alone
+    stimulus_id : (stimuli) the stimuli that have measured responses, sorted
+    averaged : (stimuli × voxels) float32, measured responses, averaged over repeats
+    encoders : one a fold, or none
+    members : decoders of one ROI, or of each ROI of an ensemble, whose log-probabilities are averaged
+    held : (stimuli) the fold that holds a stimulus out, `SEVERAL` where folds are by run
+    roles : (folds × stimuli) ``e`` for the encoder, ``d`` for the decoder, ``-`` for neither
+    spoken : (stimuli) fold that each row of ``measured`` comes from, or `UNSEEN`
+    in_sample : (stimuli) bool, rows of ``measured`` that the decoder was fitted on
+    rois : name → index into the voxels
+    support : (stimuli × features) that encoders in kernel form refer to, or None
+    scores : ``scores.json``: out-of-fold scores
+    voxel_scores : arrays a voxel, see `score_encoder`
+    temperature : what log-probabilities are divided by, for ``measured`` and ``predicted`` responses
+    labelled : stimuli whose labels the decoder was given
+    original_protocol : probabilities pass through a softmax once more, at 0.1, as in the project of 2021
+    """
+
+    name: str
+    classes: list[str]
+    reader: ImageFeatures | None
+    stimulus_id: np.ndarray
+    averaged: np.ndarray
+    encoders: list[Any] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+    held: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int16))
+    roles: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), "<U1"))
+    spoken: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int16))
+    in_sample: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    rois: dict[str, np.ndarray] = field(default_factory=dict)
+    support: np.ndarray | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
+    voxel_scores: dict[str, np.ndarray] = field(default_factory=dict)
+    temperature: dict[str, float] = field(default_factory=lambda: {"measured": 1.0, "predicted": 1.0})
+    labelled: list[str] = field(default_factory=list)
+    original_protocol: bool = False
+    _products: dict[tuple[int, int], Ridge] = field(default_factory=dict, repr=False)
+
+    @property
+    def voxel_r(self) -> np.ndarray | None:
+        """Out-of-fold r of each voxel, where there is an encoder that was scored."""
+        return self.voxel_scores.get("r")
+
+    def soft_labels(self, image_id: np.ndarray, images: np.ndarray, device: str) -> Answer:
+        """Log-probabilities of a row of images, calibrated.
+
+        Parameters
+        ----------
+        image_id : (images) str; an id among the stimuli is answered from its measured responses
+        images : (images × channels × height × width) uint8
+
+        Raises
+        ------
+        UserError
+            An encoder was asked for soft labels; a decoder was asked about images that were never shown.
+        """
+        if not self.members:
+            raise UserError(
+                f"teacher={self.name} has no decoder, so it gives no soft labels; take teacher=brain, or "
+                "target=voxels, relations or mask"
+            )
+        row_of = self._rows(image_id)
+        shown = row_of >= 0
+        rows = np.empty((len(image_id), len(self.classes)), np.float32)
+        source = np.where(shown, "measured", "predicted").astype("<U9")
+        fold = np.full(len(image_id), UNSEEN, np.int16)
+        rows[shown] = self._finish(self.measured()[row_of[shown]], "measured")
+        source[shown] = np.where(self.in_sample[row_of[shown]], "in_sample", "measured")
+        fold[shown] = self.spoken[row_of[shown]]
+        others = np.flatnonzero(~shown)
+        if len(others):
+            if self.reader is None:
+                raise UserError(
+                    f"teacher={self.name}: {len(others)} of {len(image_id)} images were never shown in the scanner "
+                    f"(first: {image_id[others[0]]}), and a decoder alone can't predict responses; take teacher=brain"
+                )
+            for index, inputs in self._read(images, others, device):
+                rows[index] = self._finish(self.decode(inputs), "predicted")
+        return Answer(rows, source, fold)
+
+    def voxels(self, image_id: np.ndarray, images: np.ndarray, device: str, measured: bool) -> Answer:
+        """Responses (images × voxels): measured ones where the image was shown, if asked for, else predicted ones.
+
+        A stimulus is predicted by the fold that held it out, any other image by the mean over folds.
+        """
+        rows = np.empty((len(image_id), self.averaged.shape[1]), np.float32)
+        source = np.full(len(image_id), "predicted", "<U9")
+        fold = np.full(len(image_id), UNSEEN, np.int16)
+        row_of = self._rows(image_id)
+        shown = (row_of >= 0) & measured
+        rows[shown], source[shown] = self.averaged[row_of[shown]], "measured"
+        for group, encoders, k in self.encoder_views(image_id):
+            asked = group[~shown[group]]
+            fold[asked] = k
+            for index, inputs in self._read(images, asked, device):
+                rows[index] = np.mean([encoder.predict(inputs) for encoder in encoders], axis=0)
+        if not measured and self.encoders and len(self.encoders) == 1:
+            source[row_of >= 0] = "in_sample"
+        if not self.encoders and not shown.all():
+            first = image_id[np.flatnonzero(~shown)[0]]
+            raise UserError(
+                f"teacher={self.name} has no encoder, and {(~shown).sum()} of {len(image_id)} images have no measured "
+                f"response to take (first: {first}); take teacher=brain or teacher=encoder"
+            )
+        return Answer(rows, source, fold)
+
+    def encoder_views(self, image_id: np.ndarray) -> list[tuple[np.ndarray, list[Any], int]]:
+        """Images by who may speak about them: (their indices, the encoders, the fold that held them out)."""
+        if not self.encoders:
+            return []
+        row_of = self._rows(image_id)
+        fold = np.where(row_of >= 0, self.held[row_of] if len(self.held) else UNSEEN, UNSEEN)
+        groups = [(np.flatnonzero(fold == k), [self.encoders[k]], k) for k in range(len(self.encoders))]
+        groups.append((np.flatnonzero(fold < 0), self.encoders, UNSEEN))
+        return [group for group in groups if len(group[0])]
+
+    def decode(self, inputs: np.ndarray) -> np.ndarray:
+        """Uncalibrated log-probabilities of what the reader gives, averaged over folds and members (images × classes)."""
+        total = np.zeros((len(inputs), len(self.classes)))
+        for k, encoder in enumerate(self.encoders or [None] * len(self.members[0].decoders)):
+            responses = None
+            for m, member in enumerate(self.members):
+                decoder = member.decoders[k]
+                if isinstance(encoder, Ridge) and isinstance(decoder, LinearDecoder):
+                    # both are linear: their product goes from features to classes, past thousands of voxels
+                    if (k, m) not in self._products:
+                        own = encoder.columns(member.columns)
+                        self._products[k, m] = own.compose(decoder.weights, decoder.bias)
+                    total += log_softmax(self._products[k, m].predict(inputs))
+                    continue
+                if responses is None:
+                    responses = inputs if encoder is None else encoder.predict(inputs)
+                total += decoder.predict(responses[:, member.columns])
+        return log_softmax(total / (len(self.members) * len(self.members[0].decoders)))
+
+    def measured(self) -> np.ndarray:
+        """Uncalibrated log-probabilities of the stimuli, averaged over members."""
+        return log_softmax(np.mean([member.measured for member in self.members], axis=0))
+
+    def roi_index(self, roi: str | None) -> np.ndarray:
+        """The voxels of an ROI, as an index; of all for None."""
+        if roi is None:
+            return np.arange(self.averaged.shape[1])
+        if roi not in self.rois:
+            raise UserError(f"target.roi={roi}: the teacher has no such ROI; {nearest(roi, self.rois)}")
+        return self.rois[roi]
+
+    def _rows(self, image_id: np.ndarray) -> np.ndarray:
+        """Row of each image among the stimuli, −1 where it is none."""
+        place = np.searchsorted(self.stimulus_id, image_id)
+        place = np.minimum(place, len(self.stimulus_id) - 1)
+        return np.where(self.stimulus_id[place] == image_id, place, -1)
+
+    def _read(self, images: np.ndarray, rows: np.ndarray, device: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows, what the reader gives for them), a batch at a time."""
+        assert self.reader is not None
+        for start in progress(range(0, len(rows), _BATCH), "reading pictures"):
+            index = rows[start : start + _BATCH]
+            yield index, self.reader.extract(np.asarray(images[index]), device)
+
+    def _finish(self, log_probabilities: np.ndarray, kind: str) -> np.ndarray:
+        rows = log_softmax(log_probabilities / self.temperature[kind])
+        return log_softmax(np.exp(rows) / _ORIGINAL_TEMPERATURE) if self.original_protocol else rows
+
+    def save(self, folder: Path) -> None:
+        """Write ``teacher.json``, ``teacher.safetensors``, ``scores.json``, ``averaged.npy`` and what else there is."""
+        from safetensors.numpy import save_file
+
+        arrays: dict[str, np.ndarray] = {"held": self.held, "spoken": self.spoken, "in_sample": self.in_sample}
+        models = {f"encoder/{k}": model for k, model in enumerate(self.encoders)}
+        for m, member in enumerate(self.members):
+            arrays |= {f"member/{m}/columns": member.columns, f"member/{m}/measured": member.measured}
+            models |= {f"decoder/{m}/{k}": model for k, model in enumerate(member.decoders)}
+        for name, model in models.items():
+            arrays |= {f"{name}/{part}": value for part, value in model.arrays().items()}
+        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / "teacher.safetensors")
+        np.save(folder / "averaged.npy", self.averaged, allow_pickle=False)
+        if self.support is not None:
+            np.save(folder / "support.npy", self.support, allow_pickle=False)
+        if self.voxel_scores:
+            np.savez(folder / "voxel_scores.npz", **self.voxel_scores)  # type: ignore[arg-type]
+        record = {
+            "kind": "brain",
+            "name": self.name,
+            "classes": self.classes,
+            "reader": self.reader.describe() if self.reader else None,
+            "models": {name: model.describe() for name, model in models.items()},
+            "members": [member.roi for member in self.members],
+            "temperature": self.temperature,
+            "stimulus_id": self.stimulus_id.tolist(),
+            "roles": ["".join(row) for row in self.roles],
+            "rois": {name: index.tolist() for name, index in self.rois.items()},
+            "labelled": self.labelled,
+            "original_protocol": self.original_protocol,
+        }
+        (folder / "teacher.json").write_text(json.dumps(record))
+        (folder / "scores.json").write_text(json.dumps(self.scores, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path, record: dict[str, Any]) -> BrainTeacher:
+        from safetensors.numpy import load_file
+
+        arrays = load_file(folder / "teacher.safetensors")
+        support = _mapped(folder / "support.npy")
+        described = record["reader"]
+
+        def models(prefix: str) -> list[Any]:
+            found = {name: text for name, text in record["models"].items() if name.startswith(prefix)}
+            return [_load_model(name, text, arrays, support) for name, text in found.items()]
+
+        members = [
+            Member(roi, arrays[f"member/{m}/columns"], models(f"decoder/{m}/"), arrays[f"member/{m}/measured"])
+            for m, roi in enumerate(record["members"])
+        ]
+        scores = folder / "voxel_scores.npz"
+        voxel_scores = {}
+        if scores.exists():
+            with np.load(scores, allow_pickle=False) as stored:
+                voxel_scores = {name: stored[name] for name in stored.files}
+        return cls(
+            record["name"],
+            record["classes"],
+            ImageFeatures(**{**described, "shape": tuple(described["shape"])}) if described else None,
+            np.array(record["stimulus_id"], str),
+            np.load(folder / "averaged.npy", mmap_mode="r", allow_pickle=False),
+            models("encoder/"),
+            members,
+            arrays["held"],
+            np.array([list(row) for row in record["roles"]]),
+            arrays["spoken"],
+            arrays["in_sample"],
+            {name: np.array(index) for name, index in record["rois"].items()},
+            support,
+            json.loads((folder / "scores.json").read_text()),
+            voxel_scores,
+            record["temperature"],
+            record["labelled"],
+            record["original_protocol"],
+        )
+
+
+def _load_model(name: str, description: dict[str, Any], arrays: dict[str, np.ndarray], support: Any) -> Any:
+    own = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
+    if "chosen" in description:
+        return ChosenVoxels(own.pop("chosen"), load_decoder(description, own))
+    if name.startswith("decoder/"):
+        return load_decoder(description, own)
+    if description["kind"] == "ridge":
+        return load_ridge(own, support)
+    from braindistill.teachers.finetune import load_finetuned
+
+    return load_finetuned(description, own)
+
+
+def _mapped(path: Path) -> np.ndarray | None:
+    return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
