@@ -278,3 +278,17 @@ def test_what_a_brain_arm_is(teacher: dict[str, Any], target: str | None, answer
     assert is_brain(arm) is answer
     assert not is_brain(arm | {"target": {"name": target, "control": "shuffled_within"}})
     assert not is_brain(arm | {"train": {"select": "test"}})
+
+
+def test_a_brain_arm_is_held_against_controls_of_its_own_kind_of_target(make: Callable[..., Any], quick: None) -> None:
+    arms = {"baseline": 0.6, "label_smoothing": 0.6, "kd": 0.6, "brain": 0.9, "shuffled_fmri": 0.6}
+    config, inputs, out = make(**arms)
+    for arm in ("brain", "shuffled_fmri"):
+        config["arms"][arm]["target"] = {"name": "voxels", "images": "all", "control": None}
+    (made,) = evaluate(config, inputs, out, {}, COMMAND)["claims"]
+    assert made["holds"] is None
+    assert "random_readout is missing" in made["reason"], "voxels have no features arm: the control is read out"
+    assert "features" not in made["reason"]
+    config["arms"]["brain"]["target"] = {"name": "relations", "images": "all", "control": None}
+    (made,) = evaluate(config, inputs, out, {}, COMMAND)["claims"]
+    assert "shuffled_fmri_relations is missing" in made["reason"]

@@ -63,22 +63,19 @@ def test_the_teacher_is_asked_in_batches(
     assert (parts.fold == whole.fold).all()
 
 
-def test_weights_are_out_of_fold_scores(teacher: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_are_ceilings_or_out_of_fold_scores(teacher: Any) -> None:
     assert trust(teacher, 3).tolist() == [1, 1, 1]
-    teacher.voxel_scores = {"ceiling_r2": np.array([0.2, 0.4, np.nan], np.float32)}
-    assert trust(teacher, 3).tolist() == pytest.approx([0.2, 0.4, 0])
-    teacher.voxel_scores["r2"] = np.array([-3.0, 0.25, 0.5])
-    assert trust(teacher, 3).tolist() == [0, 0.25, 0.5]
-    teacher.voxel_scores["r2"] = np.array([-3.0, -0.1, np.nan])
-    assert trust(teacher, 3).tolist() == [1, 1, 1]
-    assert "all voxels weigh the same" in capsys.readouterr().err
+    teacher.voxel_scores = {"r2": np.array([-3.0, 0.25, np.nan], np.float32)}
+    assert trust(teacher, 3).tolist() == pytest.approx([0.01, 0.25, 0.01])
+    teacher.voxel_scores["ceiling_r2"] = np.array([0.2, 0.4, 0.0])
+    assert trust(teacher, 3).tolist() == [0.2, 0.4, 0.01], "the same for a control, whose encoder predicts nothing"
 
 
 def test_weights_reach_the_target_with_mean_one(image_set: ImageSet, split: Split, teacher: Any) -> None:
-    teacher.voxel_scores = {"r2": np.linspace(0, 0.9, 10)}
+    teacher.voxel_scores = {"r2": np.linspace(0.1, 0.9, 10)}
     weight = export(image_set, split).weight
     assert weight.mean() == pytest.approx(1)
-    np.testing.assert_allclose(weight / weight[-1], np.linspace(0, 1, 10), atol=1e-6)
+    np.testing.assert_allclose(weight / weight[-1], np.linspace(1, 9, 10) / 9, atol=1e-6)
 
 
 def test_the_error_over_components_is_the_weighted_error_over_voxels(
@@ -108,9 +105,10 @@ def test_components_are_fitted_on_predicted_responses(image_set: ImageSet, split
     assert np.abs(rows[~predicted].mean(0)).max() > 1, "measured responses lie 100 units higher"
 
 
-def test_too_many_components(image_set: ImageSet, split: Split, teacher: Any) -> None:
-    with pytest.raises(UserError, match=r"target\.components=50: must be from 1 to 10, the number of images or voxels"):
-        export(image_set, split, reduce="pca")
+def test_there_are_no_more_components_than_voxels(image_set: ImageSet, split: Split, teacher: Any) -> None:
+    target = export(image_set, split, reduce="pca")
+    assert target.names == [f"pc{number}" for number in range(1, 11)]
+    assert target.record["explained_variance"]["total"] == pytest.approx(1)
     with pytest.raises(UserError, match=r"target\.components=0"):
         export(image_set, split, reduce="pca", components=0)
 

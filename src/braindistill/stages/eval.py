@@ -153,7 +153,8 @@ def _claims(
     for name, described in config["arms"].items():
         if not is_brain(described):
             continue
-        required = [*REQUIRED, *_where_they_apply(name, described, arms, n_classes)]
+        controls = _where_they_apply(name, described, arms, n_classes)
+        required = [*REQUIRED, *(_of_its_kind(control, described, config["arms"]) for control in controls)]
         reasons = {arm: missing.get(arm, "not among eval.arms") for arm in [name, *required] if arm not in correct}
         found.append(claim(name, correct, required, reasons))
     return found
@@ -173,6 +174,15 @@ def _where_they_apply(name: str, described: dict[str, Any], arms: dict[str, Any]
     if labelled_only:
         needed += ["random_matched", "shuffled_within"] if soft and n_classes > 2 else ["shuffled_within"]
     return needed
+
+
+def _of_its_kind(control: str, described: dict[str, Any], arms: dict[str, Any]) -> str:
+    """The control arm that differs from a brain arm in one thing only: ``shuffled_fmri``, or ``shuffled_fmri_relations``
+    where the arm of that name has another kind of target than the brain arm's relations."""
+    kind = described["target"]["name"]
+    if control in ("labels_matched", "features") or control not in arms:
+        return control
+    return control if arms[control]["target"].get("name") == kind else f"{control}_{kind}"
 
 
 def _comparisons(

@@ -10,9 +10,12 @@ import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split
-from braindistill.runtime import derive, warn
+from braindistill.runtime import derive, say
 from braindistill.targets.asking import ask_voxels, check_control, chosen_images, deal, describe_rows
 from braindistill.targets.store import find_rows, read_rows, write_rows
+
+#: weight of a voxel of which nothing can be predicted
+_LEAST = 0.01
 
 
 @dataclass
@@ -94,7 +97,7 @@ def export_voxels(
     responses : ``predicted`` for every image (by a fold that held it out), or ``measured`` where it was shown
     reduce : ``none``; ``pca``: principal components of the z-scored voxels, each voxel scaled by the root of its weight,
         so that the error over components is the weighted error over voxels; ``roi``: the mean z-score of each ROI
-    components : of ``pca``
+    components : of ``pca``, at most
     precision : how z-scored rows are stored
     control : ``shuffled_within`` (rows dealt to other images of the class; labelled images only) or ``shuffled_across``
     seed : draws the control
@@ -102,7 +105,7 @@ def export_voxels(
     Raises
     ------
     UserError
-        The teacher has no voxels, or no ROIs to reduce to; more components than images or voxels.
+        The teacher has no voxels, or no ROIs to reduce to.
     """
     assert teacher_folder is not None
     check_control(control, image_set, split, images)
@@ -112,7 +115,7 @@ def export_voxels(
     rows, weight, names = answer.rows, trust(teacher, answer.rows.shape[1]), []
     if reduce == "pca":
         rows, weight, record["explained_variance"] = _components(answer.rows, answer.source, weight, components, seed)
-        names = [f"pc{number + 1}" for number in range(components)]
+        names = [f"pc{number + 1}" for number in range(len(weight))]
     elif reduce == "roi":
         rows, weight, names = _roi_means(answer.rows, weight, getattr(teacher, "rois", {}))
     standard, centre, scale = z_score(rows)
@@ -143,19 +146,14 @@ def z_score(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def trust(teacher: Any, n_voxels: int) -> np.ndarray:
-    """Weight of each voxel: the encoder's out-of-fold R² or, where it was not scored, the noise ceiling, both in [0, 1].
+    """Weight of each voxel: its noise ceiling or, where there is none, the encoder's out-of-fold R².
 
-    Ones where the teacher has neither, or where no voxel is above 0.
+    Clipped to [`_LEAST`, 1], so that a control whose encoder predicts nothing keeps all voxels. Ones where the teacher has
+    neither.
     """
     scores = getattr(teacher, "voxel_scores", {})
-    weight = scores.get("r2", scores.get("ceiling_r2"))
-    if weight is None:
-        return np.ones(n_voxels)
-    weight = np.clip(np.nan_to_num(np.asarray(weight, np.float64)), 0, 1)
-    if not weight.any():
-        warn("the encoder predicts no voxel out of fold (R² ≤ 0), so all voxels weigh the same")
-        return np.ones(n_voxels)
-    return weight
+    weight = scores.get("ceiling_r2", scores.get("r2"))
+    return np.ones(n_voxels) if weight is None else np.clip(np.nan_to_num(np.asarray(weight, float)), _LEAST, 1)
 
 
 def _components(
@@ -166,11 +164,12 @@ def _components(
     predicted = source == "predicted"
     if predicted.sum() <= count:  # measured responses all or nearly all: there is nothing else to fit on
         predicted[:] = True
-    most = min(int(predicted.sum()), int((weight > 0).sum()))
-    if not 1 <= count <= most:
-        raise UserError(
-            f"target.components={count}: must be from 1 to {most}, the number of images or voxels to reduce"
-        )
+    if count < 1:
+        raise UserError(f"target.components={count}: must be at least 1")
+    most = min(int(predicted.sum()), rows.shape[1])
+    if count > most:
+        say(f"target.components={count}: {most} images or voxels have no more than {most} components; these are kept")
+        count = most
     _, centre, scale = z_score(rows[predicted])
     scaled = (rows - centre) / scale * np.sqrt(weight).astype(np.float32)
     model = PCA(count, random_state=derive(seed, "target", "pca") % 2**32).fit(scaled[predicted])
