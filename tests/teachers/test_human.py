@@ -113,7 +113,7 @@ def test_text_tables_and_probabilities(tmp_path: Path, ending: str, mark: str) -
 
 def test_no_answer_without_smoothing_is_refused(table: Path) -> None:
     with pytest.raises(
-        UserError, match=r"teacher\.smoothing=0: 5 rows give a class no answer.*teacher\.smoothing=0\.1"
+        UserError, match=r"teacher\.smoothing=0: 5 rows give a class no answer.*teacher\.smoothing=0\.01"
     ):
         fit_human(pictures(IDS, np.arange(6) % 3), path=table, smoothing=0.0)
     with pytest.raises(UserError, match=r"teacher\.smoothing=-1"):

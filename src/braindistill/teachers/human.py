@@ -82,7 +82,7 @@ class TableTeacher:
         return cls(record["name"], record["classes"], image_id, rows, scores)
 
 
-def fit_human(image_set: ImageSet, *, path: Path, smoothing: float = 0.1) -> TableTeacher:
+def fit_human(image_set: ImageSet, *, path: Path, smoothing: float = 0.01) -> TableTeacher:
     """Soft labels from a table of people's answers, joined to the student's images on ids.
 
     Parameters
@@ -112,7 +112,7 @@ def fit_human(image_set: ImageSet, *, path: Path, smoothing: float = 0.1) -> Tab
     if (values == 0).any():
         raise UserError(
             f"teacher.smoothing={smoothing:g}: {(values == 0).any(1).sum()} rows give a class no answer, and the logarithm of "
-            "zero is no target; take e.g. teacher.smoothing=0.1"
+            "zero is no target; take e.g. teacher.smoothing=0.01"
         )
     rows = np.log(values / values.sum(1, keepdims=True)).astype(np.float32)
     teacher = TableTeacher("human", list(image_set.classes), image_id, rows)
