@@ -79,10 +79,11 @@ def arm_rows(results: Results) -> list[list[str]]:
     compared = [row for row in versus.values() if row.get("p") is not None]
     holm = bool(compared) and all(row.get("p_adjusted") is not None for row in compared)
     p_name = "p (Holm)" if holm else "p"
-    rows = [["arm", "seeds", "labels", "accuracy % [95 %]", "− baseline, points", p_name, "teacher % (pool)"]]
+    part = "labelled" if results.get("n_pool") == 0 else "pool"  # the images that targets are about
+    rows = [["arm", "seeds", "labels", "accuracy % [95 %]", "− baseline, points", p_name, f"teacher % ({part})"]]
     for name, arm in arms.items():
         counts = [number(arm.get("n_seeds")), number(arm.get("labels"))]
-        teacher = percent((arm.get("teacher") or {}).get("accuracy_pool"))
+        teacher = percent((arm.get("teacher") or {}).get(f"accuracy_{part}"))
         p = p_text(versus[name].get("p_adjusted" if holm else "p"))
         rows.append([name, *counts, percent_interval(arm.get("accuracy")), points_interval(versus[name]), p, teacher])
     return rows
