@@ -203,7 +203,7 @@ ONE_LINE = {
     "fraction": (["train.epochs=1.5"], "train.epochs=1.5: expected int, found float"),
     "not finite": (["train.lr=nan"], "train.lr=nan: expected float"),
     "not an allowed word": (["train.optimizer=sdg"], "did you mean 'sgd'? known: adamw, sgd"),
-    "unknown member": (["method=kdd"], "method=kdd: no such option; did you mean 'kd'? known: kd, label_smoothing"),
+    "unknown member": (["method=kdd"], "method=kdd: no such option; did you mean 'kd'? known: cka, dist, dkd, kd"),
     "unknown member in a sweep": (["-m", "method=kd,kdd"], "method=kdd: no such option"),
     "no member": (["teacher=null"], "teacher=None: no such option"),
     "empty member": (["teacher="], "teacher=: no such option"),

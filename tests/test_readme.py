@@ -172,7 +172,9 @@ def test_table_of_keys_is_the_planners(row: tuple[str, str, set[str], str, set[s
     stage, case, keys, seed, inputs = row
     verb = {"images": "prepare", "features": "train-teacher", "predict": "eval"}.get(stage, stage)
     path = [f"{case.split('=')[0]}.path=soft_labels.npy"] if case in ("target=file", "teacher=human") else []
-    more = {"method=voxels": ["target=voxels"], "method=rdm": ["target=relations"]}.get(case, [])
+    more = {"method=rdm": ["target=relations"]}.get(case, [])
+    if case in ("method=voxels", "method=rkd", "method=similarity", "method=cka"):
+        more = ["target=voxels"]
 
     def step(seed: str) -> Step:
         steps = plan(verb, "fmri=simulated", case, *path, *more, "eval.seeds=1", seed)

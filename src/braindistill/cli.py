@@ -49,11 +49,12 @@ VERBS: dict[str, tuple[str, str, str, tuple[str, ...], tuple[str, ...]]] = {
         ("eval experiment=demo", "eval experiment=digits69 eval.seeds=20", "eval eval.arms=[baseline,kd,brain]"),
     ),
     "info": (
-        "print versions, device, folders and the checked config; with fmri=NAME also what is in the data set",
+        "print versions, device, folders and the checked config; with fmri=NAME what is in the data set, "
+        "with student=NAME its layers and cost",
         "nothing",
         "nothing",
         (),
-        ("info", "info experiment=digits69"),
+        ("info", "info experiment=digits69", "info student=resnet20"),
     ),
     "cache": (
         "list, show, verify and clean the artifacts: cache ls | show KEY | verify | gc [--older-than DAYS] [--dry-run]",
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif verb not in VERBS:
             raise UserError(f"no verb {verb!r}; {nearest(verb, VERBS)}")
         elif "--help" in words or "-h" in words:
-            print(verb_help(verb))
+            print(verb_help(verb, words[1:]))
         else:
             _hand_over(verb, words[1:])
         sys.stdout.flush()
@@ -117,19 +118,22 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def verb_help(verb: str) -> str:
-    """What ``braindistill VERB --help`` prints; read from the YAML files, without Hydra or torch."""
+def verb_help(verb: str, words: Sequence[str] = ()) -> str:
+    """What ``braindistill VERB [GROUP=OPTION] --help`` prints; read from the YAML files, without Hydra or torch."""
     from braindistill.config import choices, find_configs
 
     does, reads, writes, groups, examples = VERBS[verb]
     lines = [f"braindistill {verb}: {does}", "", f"reads:  {reads}", f"writes: {writes}"]
     if groups:
-        lines += ["", "groups and their options (GROUP=OPTION; GROUP.KEY=VALUE sets one of its keys):"]
+        lines += ["", "groups and their options (GROUP=OPTION, which beside --help lists its keys; GROUP.KEY=VALUE):"]
+    chosen = dict(word.split("=", 1) for word in words if "=" in word)
     for group in groups:
         names = choices(group)
         lines.append(f"  {group + '=':12}{' | '.join(names)}")
-        if len(names) == 1:
-            body = (find_configs() / group / f"{names[0]}.yaml").read_text().splitlines()
+        shown = names[0] if len(names) == 1 else chosen.get(group)
+        file = find_configs() / group / f"{shown}.yaml"
+        if file.exists():
+            body = file.read_text(encoding="utf-8").splitlines()
             lines += [
                 f"      {group}.{line}"
                 for line in body

@@ -87,7 +87,10 @@ class Planner:
         teacher = dict(config["teacher"])
         needs = schema.parameters("teacher", teacher["name"])
         if teacher.get("init_from"):
-            teacher["init_from"] = str(self._artifact(teacher["init_from"]))
+            try:
+                teacher["init_from"] = str(self._artifact(teacher["init_from"]))
+            except UserError as error:
+                raise UserError(f"teacher.init_from: {error}") from error
         parts: dict[str, Any] = {"teacher": teacher}
         inputs: dict[str, Step] = {}
         # test images that were shown in the scanner are kept out of what a teacher is fitted on
@@ -148,6 +151,20 @@ class Planner:
         parts = {"train": {"threads": config["train"]["threads"]}}
         return self._step("predict", parts, inputs, words, f"predictions of {inputs['student'].title}")
 
+    def arm(self, arm: Arm, seed: int) -> dict[str, Step]:
+        """What the evaluation reads of an arm under a seed: its ``prediction`` and, where it has them, ``target`` and
+        ``teacher``."""
+        config, words = arm.config(seed), [*arm.overrides, f"seed={seed}"]
+        try:
+            steps = {"prediction": self.prediction(config, words)}
+            if uses_target(config):
+                steps["target"] = self.target(config, words)
+                if needs_teacher(config):
+                    steps["teacher"] = self.teacher(config, words)
+        except UserError as error:
+            raise UserError(f"arm {arm.name}: {error}") from error
+        return steps
+
     def evaluation(
         self, config: Mapping[str, Any], arms: list[Arm], not_run: Mapping[str, str], words: list[str]
     ) -> Step:
@@ -156,13 +173,7 @@ class Planner:
         described: dict[str, Any] = {}
         for arm in arms:
             for seed in seeds_of(config):
-                chosen = arm.config(seed)
-                line = [*arm.overrides, f"seed={seed}"]
-                inputs[f"prediction/{arm.name}/{seed}"] = self.prediction(chosen, line)
-                if uses_target(chosen):
-                    inputs[f"target/{arm.name}/{seed}"] = self.target(chosen, line)
-                    if needs_teacher(chosen):
-                        inputs[f"teacher/{arm.name}/{seed}"] = self.teacher(chosen, line)
+                inputs |= {f"{kind}/{arm.name}/{seed}": step for kind, step in self.arm(arm, seed).items()}
             first = arm.config(seeds_of(config)[0])
             shown = {group: first[group] for group in DESCRIBED}
             shown |= {"target": {}} if not uses_target(first) else {}

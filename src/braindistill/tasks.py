@@ -120,6 +120,8 @@ def _eval(cache: Cache, config: dict[str, Any], runtime: Runtime, job: Job) -> i
     planner = Planner(cache, job.flags)
     common = [word for word in job.recorded if not word.lstrip("+").startswith("eval.")]
     data = [planner.images(config, common), planner.responses(config, common)]
+    for arm in arms:  # one that can't be planned is told before anything is built
+        planner.arm(arm, seeds[0])
     if runtime.upstream == "build" and not runtime.dry_run:  # which arms apply depends on the data
         failures = ensure(cache, data, runtime)
         if failures:
@@ -158,6 +160,8 @@ def _why_not(arm: Arm, arms: list[Arm], seed: int, rois: set[str] | None, n_clas
             return "decoder and students have the same labels (teacher.labels=student), so the budget is equal as it is"
     if taught and teacher.get("control") == "nuisance" and rois is not None and teacher["nuisance"] not in rois:
         return f"the data have no mask '{teacher['nuisance']}' of voxels outside visual cortex"
+    if taught and teacher.get("control") == "random_readout" and teacher["name"] == "decoder":
+        return "it reads out the features of an encoder, and teacher=decoder has none"
     if control in ("random_matched", "shuffled_within"):
         if config["images"]["n_pool"] and config["target"]["images"] != "labelled":
             return "targets are on an unlabelled pool, where it would use labels that no other arm has"
@@ -253,11 +257,35 @@ def _info(config: dict[str, Any], runtime: Runtime, job: Job) -> int:
     print(f"CUDA device: {gpu}; CPU threads: {torch.get_num_threads()}")
     print(f"configs: {', '.join(job.folders)}")
     print(f"cache: {Path(runtime.cache).absolute()}")
-    if not any(word.lstrip("+").startswith("fmri=") for word in job.words):
-        print(json.dumps({key: value for key, value in config.items() if key != "plugins"}, indent=1))
+    named = {word.lstrip("+").partition("=")[0] for word in job.words}
+    if "student" in named:
+        _describe_student(config, runtime, job)
+    if "fmri" not in named:
+        if "student" not in named:
+            print(json.dumps({key: value for key, value in config.items() if key != "plugins"}, indent=1))
         return 0
     cache = Cache(Path(runtime.cache), say=say, warn=warn)  # who names a data set wants to see what is in it
     step = Planner(cache, job.flags).responses(config, job.recorded)
     if runtime.dry_run:
         return _print_plan(cache, [step])
     return _report_failures(ensure(cache, [step], runtime)) or _print_path(cache, step)
+
+
+def _describe_student(config: dict[str, Any], runtime: Runtime, job: Job) -> None:
+    """Print the layers of the student, for the experiment's images where they are prepared."""
+    from braindistill.images import ImageSet
+    from braindistill.students.build import build
+    from braindistill.students.summary import summarise
+
+    shape, n_classes, why = (3, 32, 32), 10, "assumed, since the experiment's images are not prepared"
+    if (Path(runtime.cache) / "images").is_dir():  # or there is nothing to look up, and no input worth a fingerprint
+        cache = Cache(Path(runtime.cache), say=say, warn=warn)
+        folder = cache.lookup(Planner(cache, job.flags).images(config, job.recorded))
+        if folder:
+            image_set = ImageSet.load(folder)
+            shape, n_classes, why = image_set.image_shape, len(image_set.classes), f"of {folder}"
+    options = dict(config["student"])
+    name = options.pop("name")
+    network = build(name, n_classes, shape, config["seed"], **options)
+    print(f"student={name} on images of {' × '.join(map(str, shape))} and {n_classes} classes ({why}):")
+    print(summarise(network, shape))

@@ -9,6 +9,7 @@ from braindistill.students.build import build, student_names
 
 def test_names_are_the_architectures():
     assert {"small_cnn", "resnet20", "resnet18"} <= set(student_names())
+    assert {"vgg13", "wrn_40_2", "mobilenetv2", "timm"} <= set(student_names())
     assert not {"build", "load", "save", "layers", "Student"} & set(student_names())
 
 
@@ -33,3 +34,8 @@ def test_unknown_names_are_answered_with_the_nearest():
         build("resnet21", 3, (3, 8, 8), 0)
     with pytest.raises(UserError, match=r"student\.widht: small_cnn has no such option; did you mean 'width'"):
         build("small_cnn", 3, (3, 8, 8), 0, widht=6)
+
+
+def test_a_required_option_is_asked_for():
+    with pytest.raises(UserError, match=r"student\.network is required by student=torchvision: add student\.network="):
+        build("torchvision", 3, (3, 8, 8), 0)

@@ -223,6 +223,39 @@ def test_voxels_shape_the_features(tmp_path: Path, image_set: ImageSet, split: S
     assert equal(changed, fit(tmp_path / "e", image_set, split, target, heavy, epochs=2))
 
 
+@pytest.mark.parametrize(("name", "at_most"), [("rkd", 0.6), ("similarity", 0.5), ("cka", 0.2)])
+def test_a_geometry_of_voxels_shapes_the_features(
+    tmp_path: Path, image_set: ImageSet, split: Split, name: str, at_most: float
+) -> None:
+    """Two groups that have nothing to do with the classes; no head stands between, and the loss falls to a fraction.
+
+    `similarity` can't fall to 0: features behind a ReLU have no negative inner products, as opposite groups should.
+    """
+    rows = np.arange(30)
+    target = voxels(image_set, rows)
+    sign = np.where(np.random.default_rng(5).random(30) < 0.5, -1, 1)
+    target = dataclasses.replace(target, rows=(sign[:, None] * [1, -1, 1]).astype(np.float32))
+    method = {"name": name, "layer": None, "label_weight": 0.0, "target_weight": 100.0 if name == "similarity" else 1.0}
+    options = {"epochs": 30, "batch_size": 10, "lr": 0.1 if name == "cka" else 0.003}
+    (tmp_path / "a").mkdir()
+    history = fit_student(image_set, split, target, SMALL, method, options, 0, tmp_path / "a", RUNTIME)
+    assert history[-1]["loss"] < at_most * history[0]["loss"]
+    assert set(load(tmp_path / "a").network.state_dict()) == set(fit(tmp_path / "b", image_set, split))
+
+
+def test_a_geometry_of_voxels_is_weighted(
+    tmp_path: Path, image_set: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An inner product of two rows is the weighted one of two z-scored patterns."""
+    seen: list[Any] = []
+    monkeypatch.setattr(fitting, "train", lambda network, data, *rest, **options: seen.append((network, data)) or [])
+    target = dataclasses.replace(voxels(image_set, np.arange(30)), weight=np.array([4, 1, 0], np.float32))
+    fit(tmp_path, image_set, split, target, {"name": "cka", "layer": None})
+    network, data = seen[0]
+    assert network.head is None
+    np.testing.assert_allclose(data.target.numpy().std(0), [2, 1, 0], rtol=1e-5)
+
+
 @pytest.mark.parametrize("form", ["patterns", "similarity"])
 def test_relations_shape_the_features(tmp_path: Path, image_set: ImageSet, split: Split, form: str) -> None:
     """Two groups that have nothing to do with the classes, so that only the target can draw them apart."""

@@ -91,7 +91,10 @@ def test_any_student_or_torchvision_network_can_be_the_teacher(tmp_path: Path, i
     teacher = load_teacher(other)
     assert teacher.networks[0].description["options"] == {"network": "squeezenet1_1"}
     assert teacher.soft_labels(large.train_ids[:3], large.train_images[:3], "cpu").rows.shape == (3, 2)
-    with pytest.raises(UserError, match=r"torchvision has no such network; did you mean 'squeezenet"):
+    with pytest.raises(
+        UserError,
+        match=r"teacher\.network=squeezenet2_1: neither torchvision nor braindistill has such a network; did you mean 'squeezenet",
+    ):
         fit_cnn(large, SPLIT, quick, other, RUNTIME, network="squeezenet2_1")
     with pytest.raises(UserError, match=r"teacher\.width=3: squeezenet1_1 has no width"):
         fit_cnn(large, SPLIT, quick, other, RUNTIME, network="squeezenet1_1", width=3)

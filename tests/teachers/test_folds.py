@@ -58,7 +58,7 @@ def test_folds_do_not_depend_on_the_order_of_trials(drawn: tuple[Responses, np.n
     responses, classes = drawn
     order = np.random.default_rng(seed).permutation(len(responses.stimulus_id))
     shuffled = Responses(responses.responses, responses.stimulus_id[order], images=responses.images)
-    first, second = (make_folds(each, classes, "stimulus", 3, seed) for each in (responses, shuffled))
+    first, second = (make_folds(each, classes, "auto", 3, seed) for each in (responses, shuffled))
     assert np.array_equal(first.of_trial[order], second.of_trial)
 
 
@@ -106,6 +106,21 @@ def test_one_fold_holds_nothing_out() -> None:
 def test_impossible_folds_are_refused(scheme: str, n_folds: int, run: list[str] | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make_folds(subject(["a", "b", "c", "d"], run), np.array([0, 0, 1, 1]), scheme, n_folds, 0)
+
+
+def test_folds_by_stimulus_need_two_of_each_class() -> None:
+    trials = subject(["a", "b", "c", "d", "e"])
+    message = r"teacher\.folds=stimulus: class 1 has a single labelled stimulus \(d\).* \(1 such classes\)"
+    classes = np.array([0, 0, 0, 1, -1])
+    with pytest.raises(UserError, match=message):
+        make_folds(trials, classes, "stimulus", 2, 0)
+    trials.label = np.array(["face"] * 3 + ["house", ""])
+    with pytest.raises(UserError, match="class 'house' has"):
+        make_folds(trials, classes, "stimulus", 2, 0)
+    for harmless in ([0, 0, 1, 1, -1], [-1] * 5):
+        assert make_folds(trials, np.array(harmless), "stimulus", 2, 0).scheme == "stimulus"
+    # a teacher that is continued learned the class from others
+    assert make_folds(trials, classes, "stimulus", 2, 0, {"a": 0}).number == 2
 
 
 def test_lone_stimuli_without_runs_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""The picture of an encoder's scores: a row an ROI, voxels as a density, with the noise ceiling where there is one."""
+"""The picture of an encoder's scores: a row an ROI, voxels as a box, with the noise ceiling where there is one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw_encoding(scores: dict[str, np.ndarray], rois: dict[str, np.ndarray], pa
     rows = {"all voxels": np.arange(len(scores["r"])), **rois}
     ceiling = scores.get("ceiling_r2")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 0.9 + 0.34 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(6.4, 1.2 + 0.34 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         values = [scores["r"][index] for index in rows.values()]
         places = np.arange(len(rows))
@@ -44,13 +44,19 @@ def draw_encoding(scores: dict[str, np.ndarray], rois: dict[str, np.ndarray], pa
         best = [row.max() for row in values]
         axes.plot(best, places, linestyle="", marker="o", markersize=3, color=INK, label="best voxel")
         if ceiling is not None:
-            tops = [float(np.median(np.sqrt(np.clip(ceiling[index], 0, None)))) for index in rows.values()]
+            tops = [_median_ceiling(ceiling[index]) for index in rows.values()]
             axes.plot(tops, places, linestyle="", marker="|", markersize=13, color=GREY, label="median ceiling (√R²)")
         axes.axvline(0, color=GREY, linewidth=0.7)
         axes.set_yticks(places, [f"{name} ({len(index)})" for name, index in rows.items()])
         axes.invert_yaxis()
-        axes.set_xlabel("Pearson r, out of fold (box: quartiles; whiskers: 5th and 95th percentile of voxels)")
-        axes.legend(loc="lower right", frameon=False, fontsize=8)
+        axes.set_xlabel("Pearson r, out of fold\n(box: quartiles; whiskers: 5th and 95th percentile of voxels)")
+        figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         figure.savefig(path, dpi=150)
+
+
+def _median_ceiling(ceiling: np.ndarray) -> float:
+    """On r, over the voxels that have one; NaN, which is not drawn, where none has."""
+    known = ceiling[np.isfinite(ceiling)]
+    return float(np.median(np.sqrt(np.clip(known, 0, None)))) if len(known) else np.nan

@@ -29,6 +29,8 @@ def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Run
     responses = None
     if "responses" in inputs:
         responses = _teachable(Responses.load(inputs["responses"]), image_set, split)
+    if options.get("init_from") and image_set is not None and split is not None:
+        _check_older(Path(options["init_from"]), image_set, split)
     there: dict[str, Any] = {"image_set": image_set, "split": split, "responses": responses}
     there |= {"folder": out, "runtime": runtime}
     for name, group in (("training", "train"), ("student", "student")):
@@ -51,7 +53,22 @@ def _teachable(responses: Responses, image_set: ImageSet | None, split: Split | 
     """The trials that a teacher may be fitted on: none of the student's test or validation images."""
     if image_set is None or split is None:
         return responses
-    return responses.without(np.concatenate([image_set.test_ids, image_set.train_ids[split.val]]))
+    return responses.without(_kept_out(image_set, split))
+
+
+def _check_older(folder: Path, image_set: ImageSet, split: Split) -> None:
+    """Nor may a teacher that it continues have been."""
+    older = load_teacher(folder)
+    seen = sorted(set(_kept_out(image_set, split).tolist()) & set(getattr(older, "fitted_on", dict)()))
+    if seen:
+        raise UserError(
+            f"teacher.init_from={folder}: it was fitted on {len(seen)} of the student's test or validation images (first: "
+            f"{seen[0]}); continue one that was fitted without them (the same images and seed)"
+        )
+
+
+def _kept_out(image_set: ImageSet, split: Split) -> np.ndarray:
+    return np.concatenate([image_set.test_ids, image_set.train_ids[split.val]])
 
 
 def _labels(responses: Responses, source: str, image_set: ImageSet | None, split: Split | None) -> Labels:

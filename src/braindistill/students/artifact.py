@@ -15,6 +15,7 @@ from braindistill.errors import UserError
 from braindistill.images.augmentation import normalise
 from braindistill.runtime import progress
 from braindistill.students.build import build
+from braindistill.students.checkpoint import START
 
 _KEYS = ("name", "options", "classes", "image_shape", "mean", "std")
 
@@ -67,13 +68,19 @@ def save(model: nn.Module, folder: Path, description: dict[str, Any]) -> None:
         Made where it is missing.
     description
         ``name`` and ``options`` of the student, ``classes``, ``image_shape`` (C, H, W), ``mean`` and ``std`` (one
-        value a channel, in [0, 1]); anything else that JSON can hold is kept too.
+        value a channel, in [0, 1]); anything else that JSON can hold is kept too. How a pretrained student started is
+        noted as ``pretrained`` and is no part of the options: the file of those weights isn't needed any more.
     """
     missing = [key for key in _KEYS if key not in description]
     if missing:
         raise ValueError(f"description of a student lacks {', '.join(missing)}")
     from safetensors.torch import save_file
 
+    options = dict(description["options"])
+    start = {key: options.pop(key) for key in START if key in options}
+    description = {**description, "options": options}
+    if start.get("init") == "pretrained":
+        description["pretrained"] = {"file": Path(start["weights"]).name, "overlap": start.get("overlap")}
     text = json.dumps(description, indent=1, allow_nan=False)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -130,9 +137,10 @@ def layers(model: nn.Module, image_shape: tuple[int, int, int]) -> list[tuple[st
     for name, module in model.named_modules():
         if not any(module.children()):
 
-            def note(module: nn.Module, _: Any, output: Tensor, name: str = name) -> None:
+            def note(module: nn.Module, _: Any, output: Any, name: str = name) -> None:
                 count = sum(parameter.numel() for parameter in module.parameters())
-                found.append((name, type(module).__name__, tuple(output.shape[1:]), count))
+                shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+                found.append((name, type(module).__name__, shape, count))
 
             handles.append(module.register_forward_hook(note))
     was_training = model.training

@@ -31,15 +31,18 @@ def build(name: str, n_classes: int, image_shape: tuple[int, int, int], seed: in
     Raises
     ------
     UserError
-        If there is no such student, or it has no such option.
+        If there is no such student, it has no such option, or lacks one that it can't do without.
     """
     if name not in student_names():
         raise UserError(f"student={name}: no such student; {nearest(name, student_names())}")
     architecture = getattr(students, name)
     parameters = inspect.signature(architecture).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    known = {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
     for option in options:
         if option not in known:
             raise UserError(f"student.{option}: {name} has no such option; {nearest(option, known)}")
+    for option, parameter in known.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise UserError(f"student.{option} is required by student={name}: add student.{option}=…")
     with seeded(seed, "student", "weights"):
         return architecture(n_classes, image_shape, **options)

@@ -13,7 +13,7 @@ from torch import Tensor
 from braindistill import methods
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split, channel_statistics
-from braindistill.methods import needs_target, objective
+from braindistill.methods import method_parameters, needs_target, objective
 from braindistill.runtime import Runtime
 from braindistill.students.artifact import save
 from braindistill.students.build import build
@@ -83,7 +83,9 @@ def fit_student(
     network = build(student["name"], len(image_set.classes), shape, seed, **options)
     trained = network
     if kind in ("voxels", "relations"):
-        width = targets.shape[1] if kind == "voxels" and targets is not None else None
+        # a head predicts voxels; features that are compared as a geometry have any width
+        predicts = "teacher_voxels" in method_parameters(method["name"])
+        width = targets.shape[1] if predicts and targets is not None else None
         trained = tap(network, shape, width, seed, layer=method.get("layer"))
     held_out = _held_out(image_set, split, training.get("select"))
     loss = _loss(method, kind, target, runtime.device)
@@ -121,6 +123,8 @@ def _join(
         # z-scored over the images that this student learns from, so that 1 is the loss of a head that knows nothing
         deviation = rows[found].std(0)
         rows = (rows - rows[found].mean(0)) / np.where(deviation > 0, deviation, 1)
+        if "teacher_features" in method_parameters(method):
+            rows = rows * np.sqrt(target.weight)  # so that inner products and squared distances are weighted
     return rows, found
 
 
@@ -144,7 +148,7 @@ def _loss(method: dict[str, Any], kind: str | None, target: Any, device: str) ->
     name = distil = method["name"]
     weights = {key: method[key] for key in ("label_weight", "target_weight") if key in method}
     options = {key: value for key, value in method.items() if key not in ("name", "layer", *weights)}
-    if kind == "voxels":
+    if "teacher_voxels" in method_parameters(name):
         options["weight"] = torch.from_numpy(np.array(target.weight)).to(device)
     elif kind == "relations":
         similarities, compare = target.blocks_on(device), getattr(methods, f"{name}_loss")

@@ -12,9 +12,9 @@ import numpy as np
 from braindistill.errors import UserError
 from braindistill.teachers.answer import Answer
 
-#: kind in ``teacher.json`` → (module, class) with ``load(folder, record)``
+#: kind in ``teacher.json`` → (module, its class with a method ``load(folder, record)``, or a function of these)
 _KINDS = {
-    "brain": ("brain_teacher", "BrainTeacher"),
+    "brain": ("brain_storage", "load_brain"),
     "network": ("network_teacher", "NetworkTeacher"),
     "handcrafted": ("handcrafted", "HandcraftedTeacher"),
     "table": ("human", "TableTeacher"),
@@ -46,4 +46,5 @@ def load_teacher(folder: Path) -> Any:
     if record.get("kind") not in _KINDS:
         raise UserError(f"{folder}: a teacher of another version of braindistill; train it again")
     module, name = _KINDS[record["kind"]]
-    return getattr(importlib.import_module(f"braindistill.teachers.{module}"), name).load(folder, record)
+    read = getattr(importlib.import_module(f"braindistill.teachers.{module}"), name)
+    return getattr(read, "load", read)(folder, record)

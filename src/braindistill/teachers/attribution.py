@@ -68,7 +68,7 @@ def attribute(
     """
     if method == "gradcam" and layer is None:
         raise UserError(
-            "attribution=gradcam needs a convolutional layer, and this encoder has none; take gradient or occlusion, or an "
+            "target.attribution=gradcam needs a convolutional layer, and this encoder has none; take gradient or occlusion, or an "
             "encoder that has one: teacher.features=network or teacher.encoder=finetune"
         )
     average = images.mean(0, dtype=np.float64) if baseline is None and len(images) else baseline
@@ -127,7 +127,7 @@ def _gradcam(
     rest, maps = seen[0], seen[-1]
     if not isinstance(maps, Tensor) or maps.ndim != 4:
         raise UserError(
-            "attribution=gradcam needs a layer with a map of channels × height × width, and the "
+            "target.attribution=gradcam needs a layer with a map of channels × height × width, and the "
             f"{type(layer).__name__} it was given has none; end teacher.layers with a convolutional one"
         )
     (gradient,) = torch.autograd.grad(strength.sum(), maps)

@@ -17,7 +17,7 @@ from braindistill.fmri.responses import Responses
 from braindistill.runtime import Runtime, progress
 from braindistill.teachers.brain_teacher import BrainTeacher
 from braindistill.teachers.calibration import calibrate, log_softmax
-from braindistill.teachers.continuing import continued
+from braindistill.teachers.continuing import continued, earlier_stimuli
 from braindistill.teachers.controls import control_responses
 from braindistill.teachers.cross_fitting import DecoderFit, Labels, chance, cross_fit_decoder
 from braindistill.teachers.encoder_fit import EncoderFit
@@ -26,11 +26,14 @@ from braindistill.teachers.options import DecoderOptions, EncoderOptions, Featur
 from braindistill.teachers.scoring import score_encoder, summarise_scores
 from braindistill.teachers.stimulus_features import StimulusFeatures
 
+#: for calls from Python, where no command has looked for a device
+_ALONE = Runtime(device="cpu", tensorboard=False)
+
 
 def fit_encoder(
     responses: Responses,
     stimuli: StimulusFeatures,
-    runtime: Runtime = Runtime(),
+    runtime: Runtime = _ALONE,
     voxels: VoxelOptions = VoxelOptions(),
     features: FeatureOptions = FeatureOptions(),
     encoding: EncoderOptions = EncoderOptions(),
@@ -45,9 +48,9 @@ def fit_encoder(
     Parameters are those of `fit_brain`.
     """
     data = control_responses(responses, voxels, seed, stimuli)
-    start = continued(init_from, "encoder", data, stimuli)
+    start = continued(init_from, "encoder", data, n_folds, stimuli=stimuli)
     names, of_trial = stimuli_of(data)
-    given = None if start is None else dict(zip(start.stimulus_id.tolist(), start.held.tolist(), strict=True))
+    given = None if start is None else {name: held for name, (held, _) in start.fitted_on().items()}
     fold = make_folds(data, np.full(len(names), -1), "stimulus", n_folds, seed, given)
     held = np.empty(len(names), np.int16)
     held[of_trial] = fold.of_trial
@@ -61,6 +64,7 @@ def fit_encoder(
         deviation[held == k] = predicted[held == k] - encoders[-1].intercept
     teacher = BrainTeacher("encoder", [], work.reader, names, work.averaged, encoders, held=held, support=work.support)
     teacher.rois = {name: np.flatnonzero(mask) for name, mask in data.rois.items()}
+    teacher.before = {} if start is None else earlier_stimuli(start, names)
     teacher.roles = np.where((held == np.arange(fold.number)[:, None]) & (fold.number > 1), "-", "e")
     if fold.number > 1:
         _score(teacher, work, predicted, deviation, data, f"{fold.sentence()}")
@@ -70,7 +74,7 @@ def fit_encoder(
 def fit_decoder(
     responses: Responses,
     known: Labels,
-    runtime: Runtime = Runtime(),
+    runtime: Runtime = _ALONE,
     voxels: VoxelOptions = VoxelOptions(),
     decoding: DecoderOptions = DecoderOptions(),
     *,
@@ -88,18 +92,10 @@ def fit_decoder(
         0.1. To show what that does; marked as unsound in every table
     """
     data = control_responses(responses, voxels, seed)
-    start = continued(init_from, "decoder", data)
-    teacher, _ = cross_fit_decoder(
-        data,
-        known,
-        decoding,
-        members_of(data, voxels),
-        folds,
-        1 if original_protocol else n_folds,
-        seed,
-        start=start,
-        runtime=runtime,
-    )
+    n_folds = 1 if original_protocol else n_folds
+    start = continued(init_from, "decoder", data, n_folds, classes=known.classes)
+    members = members_of(data, voxels)
+    teacher, _ = cross_fit_decoder(data, known, decoding, members, folds, n_folds, seed, start=start, runtime=runtime)
     teacher.name, teacher.original_protocol = "decoder", original_protocol
     return teacher
 
@@ -108,7 +104,7 @@ def fit_brain(
     responses: Responses,
     known: Labels,
     stimuli: StimulusFeatures,
-    runtime: Runtime = Runtime(),
+    runtime: Runtime = _ALONE,
     voxels: VoxelOptions = VoxelOptions(),
     features: FeatureOptions = FeatureOptions(),
     encoding: EncoderOptions = EncoderOptions(),
@@ -139,7 +135,7 @@ def fit_brain(
         No pictures; each class is a single stimulus (nothing is left to keep apart); a role without stimuli.
     """
     data = control_responses(responses, voxels, seed, stimuli)
-    start = continued(init_from, "brain", data, stimuli)
+    start = continued(init_from, "brain", data, n_folds, classes=known.classes, stimuli=stimuli, disjoint=disjoint)
     members = members_of(data, voxels)
     teacher, decoder = cross_fit_decoder(
         data, known, decoding, members, folds, n_folds, seed, start=start, runtime=runtime
@@ -162,7 +158,7 @@ def fit_brain(
         rest = np.flatnonzero((teacher.held != k) | (fold.number == 1))
         older = None if start is None else _older_roles(start, k, decoder)
         for_encoder, for_decoder = split_roles(rest, classes, seed, k, older) if disjoint else (rest, rest)
-        teacher.roles[k, for_encoder], teacher.roles[k, for_decoder] = "e", "d"
+        teacher.roles[k, for_encoder], teacher.roles[k, for_decoder] = "e", "d" if disjoint else "b"
         trials = _labelled_trials(decoder, for_decoder, k)
         if len(for_encoder) < 2:
             raise UserError(
@@ -202,7 +198,7 @@ def fit_features(
     responses: Responses,
     known: Labels,
     stimuli: StimulusFeatures,
-    runtime: Runtime = Runtime(),
+    runtime: Runtime = _ALONE,
     features: FeatureOptions = FeatureOptions(),
     decoding: DecoderOptions = DecoderOptions(),
     *,
@@ -227,8 +223,11 @@ def fit_features(
 
 
 def members_of(data: Responses, voxels: VoxelOptions) -> dict[str, np.ndarray]:
-    """The ROIs that get a decoder each, with their voxels; one without a name where all voxels go into one."""
-    if voxels.roi != "each" and not voxels.ensemble:
+    """The ROIs that get a decoder each, with their voxels; one without a name where all voxels go into one.
+
+    Nuisance voxels lie in no ROI, so that control has one decoder.
+    """
+    if (voxels.roi != "each" and not voxels.ensemble) or voxels.control == "nuisance":
         return {"": np.arange(data.responses.shape[1])}
     names = list(data.rois) if isinstance(voxels.roi, str) else list(voxels.roi)
     members = {name: np.flatnonzero(data.rois[name]) for name in names if name != voxels.nuisance and name in data.rois}
@@ -251,8 +250,8 @@ def _labelled_trials(decoder: DecoderFit, stimuli: np.ndarray, k: int) -> np.nda
 
 def _older_roles(start: BrainTeacher, k: int, decoder: DecoderFit) -> np.ndarray:
     """The roles that stimuli had in fold ``k`` of the teacher that is continued; ``-`` for new ones."""
-    before = dict(zip(start.stimulus_id.tolist(), start.roles[k].tolist(), strict=True))
-    return np.array([before.get(name, "-") for name in stimuli_of(decoder.data)[0].tolist()])
+    before = start.fitted_on()
+    return np.array([before[name][1][k] if name in before else "-" for name in stimuli_of(decoder.data)[0].tolist()])
 
 
 def _score(

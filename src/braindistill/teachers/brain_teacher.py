@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,9 @@ import numpy as np
 
 from braindistill.errors import UserError, nearest
 from braindistill.runtime import progress
-from braindistill.teachers.answer import UNSEEN, Answer
+from braindistill.teachers.answer import SEVERAL, UNSEEN, Answer
 from braindistill.teachers.calibration import log_softmax
-from braindistill.teachers.chosen_voxels import ChosenVoxels
-from braindistill.teachers.decoder import load_decoder
-from braindistill.teachers.encoder import Ridge, load_ridge
+from braindistill.teachers.encoder import Ridge
 from braindistill.teachers.features import ImageFeatures
 from braindistill.teachers.linear_decoder import LinearDecoder
 
@@ -57,7 +54,7 @@ class BrainTeacher:
     encoders : one a fold, or none
     members : decoders of one ROI, or of each ROI of an ensemble, whose log-probabilities are averaged
     held : (stimuli) the fold that holds a stimulus out, `SEVERAL` where folds are by run
-    roles : (folds × stimuli) ``e`` for the encoder, ``d`` for the decoder, ``-`` for neither
+    roles : (folds × stimuli) ``e`` for the encoder, ``d`` for the decoder, ``b`` for both, ``-`` for neither
     spoken : (stimuli) fold that each row of ``measured`` comes from, or `UNSEEN`
     in_sample : (stimuli) bool, rows of ``measured`` that the decoder was fitted on
     rois : name → index into the voxels
@@ -67,6 +64,7 @@ class BrainTeacher:
     temperature : what log-probabilities are divided by, for ``measured`` and ``predicted`` responses
     labelled : stimuli whose labels the decoder was given
     original_protocol : probabilities pass through a softmax once more, at 0.1, as in the project of 2021
+    before : stimuli that only the teachers it continues were fitted on → (the fold that held it out, its role a fold)
     """
 
     name: str
@@ -87,6 +85,7 @@ class BrainTeacher:
     temperature: dict[str, float] = field(default_factory=lambda: {"measured": 1.0, "predicted": 1.0})
     labelled: list[str] = field(default_factory=list)
     original_protocol: bool = False
+    before: dict[str, tuple[int, str]] = field(default_factory=dict)
     _products: dict[tuple[int, int], Ridge] = field(default_factory=dict, repr=False)
 
     @property
@@ -121,14 +120,17 @@ class BrainTeacher:
         source[shown] = np.where(self.in_sample[row_of[shown]], "in_sample", "measured")
         fold[shown] = self.spoken[row_of[shown]]
         others = np.flatnonzero(~shown)
-        if len(others):
-            if self.reader is None:
-                raise UserError(
-                    f"teacher={self.name}: {len(others)} of {len(image_id)} images were never shown in the scanner "
-                    f"(first: {image_id[others[0]]}), and a decoder alone can't predict responses; take teacher=brain"
-                )
-            for index, inputs in self._read(images, others, device):
-                rows[index] = self._finish(self.decode(inputs), "predicted")
+        if len(others) and self.reader is None:
+            raise UserError(
+                f"teacher={self.name}: {len(others)} of {len(image_id)} images were never shown in the scanner "
+                f"(first: {image_id[others[0]]}), and a decoder alone can't predict responses; take teacher=brain"
+            )
+        fold[others] = self._held_out(image_id[others])
+        for k in np.unique(fold[others]).tolist():
+            for index, inputs in self._read(images, others[fold[others] == k], device):
+                rows[index] = self._finish(self.decode(inputs, k if k >= 0 else None), "predicted")
+        if len(self.members[0].decoders) == 1:
+            source[others[fold[others] >= 0]] = "in_sample"
         return Answer(rows, source, fold)
 
     def voxels(self, image_id: np.ndarray, images: np.ndarray, device: str, measured: bool) -> Answer:
@@ -146,9 +148,9 @@ class BrainTeacher:
             asked = group[~shown[group]]
             fold[asked] = k
             for index, inputs in self._read(images, asked, device):
-                rows[index] = np.mean([encoder.predict(inputs) for encoder in encoders], axis=0)
-        if not measured and self.encoders and len(self.encoders) == 1:
-            source[row_of >= 0] = "in_sample"
+                rows[index] = np.mean([_respond(encoder, inputs, device) for encoder in encoders], axis=0)
+        if len(self.encoders) == 1:
+            source[fold >= 0] = "in_sample"
         if not self.encoders and not shown.all():
             first = image_id[np.flatnonzero(~shown)[0]]
             raise UserError(
@@ -161,17 +163,20 @@ class BrainTeacher:
         """Images by who may speak about them: (their indices, the encoders, the fold that held them out)."""
         if not self.encoders:
             return []
-        row_of = self._rows(image_id)
-        fold = np.where(row_of >= 0, self.held[row_of] if len(self.held) else UNSEEN, UNSEEN)
+        fold = self._held_out(image_id)
         groups = [(np.flatnonzero(fold == k), [self.encoders[k]], k) for k in range(len(self.encoders))]
         groups.append((np.flatnonzero(fold < 0), self.encoders, UNSEEN))
         return [group for group in groups if len(group[0])]
 
-    def decode(self, inputs: np.ndarray) -> np.ndarray:
-        """Uncalibrated log-probabilities of what the reader gives, averaged over folds and members (images × classes)."""
+    def decode(self, inputs: np.ndarray, fold: int | None = None) -> np.ndarray:
+        """Uncalibrated log-probabilities of what the reader gives, averaged over folds and members (images × classes).
+
+        With ``fold`` that one speaks alone.
+        """
         total = np.zeros((len(inputs), len(self.classes)))
-        for k, encoder in enumerate(self.encoders or [None] * len(self.members[0].decoders)):
-            responses = None
+        folds = range(len(self.members[0].decoders)) if fold is None else [fold]
+        for k in folds:
+            encoder, responses = self.encoders[k] if self.encoders else None, None
             for m, member in enumerate(self.members):
                 decoder = member.decoders[k]
                 if isinstance(encoder, Ridge) and isinstance(decoder, LinearDecoder):
@@ -184,7 +189,7 @@ class BrainTeacher:
                 if responses is None:
                     responses = inputs if encoder is None else encoder.predict(inputs)
                 total += decoder.predict(responses[:, member.columns])
-        return log_softmax(total / (len(self.members) * len(self.members[0].decoders)))
+        return log_softmax(total / (len(self.members) * len(folds)))
 
     def measured(self) -> np.ndarray:
         """Uncalibrated log-probabilities of the stimuli, averaged over members."""
@@ -197,6 +202,19 @@ class BrainTeacher:
         if roi not in self.rois:
             raise UserError(f"target.roi={roi}: the teacher has no such ROI; {nearest(roi, self.rois)}")
         return self.rois[roi]
+
+    def fitted_on(self) -> dict[str, tuple[int, str]]:
+        """Every stimulus that it, or a teacher that it continues, was fitted on, as in ``before``."""
+        # of folds by run none holds out a stimulus that another session may show in other runs
+        held = self.held if (self.held >= 0).all() else np.full_like(self.held, SEVERAL)
+        own = zip(held.tolist(), map("".join, self.roles.T), strict=True)
+        return self.before | dict(zip(self.stimulus_id.tolist(), own, strict=True))
+
+    def _held_out(self, image_id: np.ndarray) -> np.ndarray:
+        """The fold that held each image out, `UNSEEN` where none was fitted on it."""
+        row_of = self._rows(image_id)
+        earlier = np.array([self.before.get(name, (UNSEEN, ""))[0] for name in image_id.tolist()], np.int16)
+        return np.where(row_of >= 0, self.held[row_of], earlier) if len(self.held) else earlier
 
     def _rows(self, image_id: np.ndarray) -> np.ndarray:
         """Row of each image among the stimuli, −1 where it is none."""
@@ -216,94 +234,12 @@ class BrainTeacher:
         return log_softmax(np.exp(rows) / _ORIGINAL_TEMPERATURE) if self.original_protocol else rows
 
     def save(self, folder: Path) -> None:
-        """Write ``teacher.json``, ``teacher.safetensors``, ``scores.json``, ``averaged.npy`` and what else there is."""
-        from safetensors.numpy import save_file
+        """Write the teacher into a folder, from which `load_teacher` gives it back."""
+        from braindistill.teachers.brain_storage import save_brain
 
-        arrays: dict[str, np.ndarray] = {"held": self.held, "spoken": self.spoken, "in_sample": self.in_sample}
-        models = {f"encoder/{k}": model for k, model in enumerate(self.encoders)}
-        for m, member in enumerate(self.members):
-            arrays |= {f"member/{m}/columns": member.columns, f"member/{m}/measured": member.measured}
-            models |= {f"decoder/{m}/{k}": model for k, model in enumerate(member.decoders)}
-        for name, model in models.items():
-            arrays |= {f"{name}/{part}": value for part, value in model.arrays().items()}
-        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / "teacher.safetensors")
-        np.save(folder / "averaged.npy", self.averaged, allow_pickle=False)
-        if self.support is not None:
-            np.save(folder / "support.npy", self.support, allow_pickle=False)
-        if self.voxel_scores:
-            np.savez(folder / "voxel_scores.npz", **self.voxel_scores)  # type: ignore[arg-type]
-        record = {
-            "kind": "brain",
-            "name": self.name,
-            "classes": self.classes,
-            "reader": self.reader.describe() if self.reader else None,
-            "models": {name: model.describe() for name, model in models.items()},
-            "members": [member.roi for member in self.members],
-            "temperature": self.temperature,
-            "stimulus_id": self.stimulus_id.tolist(),
-            "roles": ["".join(row) for row in self.roles],
-            "rois": {name: index.tolist() for name, index in self.rois.items()},
-            "labelled": self.labelled,
-            "original_protocol": self.original_protocol,
-        }
-        (folder / "teacher.json").write_text(json.dumps(record))
-        (folder / "scores.json").write_text(json.dumps(self.scores, indent=1))
-
-    @classmethod
-    def load(cls, folder: Path, record: dict[str, Any]) -> BrainTeacher:
-        from safetensors.numpy import load_file
-
-        arrays = load_file(folder / "teacher.safetensors")
-        support = _mapped(folder / "support.npy")
-        described = record["reader"]
-
-        def models(prefix: str) -> list[Any]:
-            found = {name: text for name, text in record["models"].items() if name.startswith(prefix)}
-            return [_load_model(name, text, arrays, support) for name, text in found.items()]
-
-        members = [
-            Member(roi, arrays[f"member/{m}/columns"], models(f"decoder/{m}/"), arrays[f"member/{m}/measured"])
-            for m, roi in enumerate(record["members"])
-        ]
-        scores = folder / "voxel_scores.npz"
-        voxel_scores = {}
-        if scores.exists():
-            with np.load(scores, allow_pickle=False) as stored:
-                voxel_scores = {name: stored[name] for name in stored.files}
-        return cls(
-            record["name"],
-            record["classes"],
-            ImageFeatures(**{**described, "shape": tuple(described["shape"])}) if described else None,
-            np.array(record["stimulus_id"], str),
-            np.load(folder / "averaged.npy", mmap_mode="r", allow_pickle=False),
-            models("encoder/"),
-            members,
-            arrays["held"],
-            np.array([list(row) for row in record["roles"]]),
-            arrays["spoken"],
-            arrays["in_sample"],
-            {name: np.array(index) for name, index in record["rois"].items()},
-            support,
-            json.loads((folder / "scores.json").read_text()),
-            voxel_scores,
-            record["temperature"],
-            record["labelled"],
-            record["original_protocol"],
-        )
+        save_brain(self, folder)
 
 
-def _load_model(name: str, description: dict[str, Any], arrays: dict[str, np.ndarray], support: Any) -> Any:
-    own = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
-    if "chosen" in description:
-        return ChosenVoxels(own.pop("chosen"), load_decoder(description, own))
-    if name.startswith("decoder/"):
-        return load_decoder(description, own)
-    if description["kind"] == "ridge":
-        return load_ridge(own, support)
-    from braindistill.teachers.finetune import load_finetuned
-
-    return load_finetuned(description, own)
-
-
-def _mapped(path: Path) -> np.ndarray | None:
-    return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+def _respond(encoder: Any, inputs: np.ndarray, device: str) -> np.ndarray:
+    """Predicted responses; a fine-tuned network works on the device."""
+    return encoder.predict(inputs) if isinstance(encoder, Ridge) else encoder.predict(inputs, device)

@@ -45,10 +45,12 @@ def choose_voxels(responses: np.ndarray, labels: np.ndarray, count: int | None) 
     np.add.at(sums, place, responses)
     grand = responses.mean(0, dtype=np.float64)
     between = (counts[:, None] * (sums / counts[:, None] - grand) ** 2).sum(0)
-    within = ((responses - grand) ** 2).sum(0, dtype=np.float64) - between
-    # the degrees of freedom are the same for all voxels
-    ratio = np.divide(between, within, out=np.zeros_like(between), where=within > 0)
-    return np.sort(np.argsort(-ratio, kind="stable")[:count])
+    total = ((responses - grand) ** 2).sum(0, dtype=np.float64)
+    # F rises with the share that classes explain, which is finite where they explain all; of a constant voxel both are
+    # rounding errors
+    varies = total > 1e-12 * len(labels) * grand**2
+    share = np.divide(between, total, out=np.zeros_like(between), where=varies)
+    return np.sort(np.argsort(-share, kind="stable")[:count])
 
 
 def widen(decoder: Any, index: np.ndarray, n_voxels: int) -> Any:
@@ -59,4 +61,5 @@ def widen(decoder: Any, index: np.ndarray, n_voxels: int) -> Any:
         return ChosenVoxels(index, decoder)
     weights = np.zeros((n_voxels, decoder.weights.shape[1]), np.float32)
     weights[index] = decoder.weights
-    return dataclasses.replace(decoder, weights=weights, means=None)
+    description = decoder.description | {"chosen": len(index)}
+    return dataclasses.replace(decoder, weights=weights, means=None, description=description)

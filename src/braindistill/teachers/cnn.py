@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from braindistill.errors import UserError
+from braindistill.errors import UserError, nearest
 from braindistill.images import ImageSet, Split, channel_statistics
 from braindistill.runtime import Runtime, derive, say
 from braindistill.students.artifact import Student, load
@@ -136,11 +136,19 @@ def train_networks(
     return teacher
 
 
-def describe_student(network: str, width: int | None) -> dict[str, Any]:
-    """Options of ``student=`` for a student's name or torchvision's."""
+def describe_student(network: str, width: int | None, option: str = "network") -> dict[str, Any]:
+    """Options of ``student=`` for a student's name or torchvision's; ``option`` is what an error calls it."""
     if network not in student_names():
+        from torchvision import models
+
+        if network not in (known := models.list_models(module=models)):
+            raise UserError(
+                f"teacher.{option}={network}: neither torchvision nor braindistill has such a network; "
+                f"{nearest(network, {*known, *student_names()})}"
+            )
         if width is not None:
-            raise UserError(f"teacher.width={width}: {network} has no width; leave it out")
+            prefix = "" if option == "network" else f"{option}_"
+            raise UserError(f"teacher.{prefix}width={width}: {network} has no width; leave it out")
         return {"name": "torchvision", "network": network}
     return {"name": network} | ({} if width is None else {"width": width})
 

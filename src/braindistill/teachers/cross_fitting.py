@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from braindistill.teachers.answer import SEVERAL, UNSEEN
 from braindistill.teachers.brain_teacher import BrainTeacher, Member
 from braindistill.teachers.calibration import calibrate, log_softmax
 from braindistill.teachers.chosen_voxels import choose_voxels, widen
+from braindistill.teachers.continuing import earlier_stimuli
 from braindistill.teachers.decoder import fit_decoder_model
 from braindistill.teachers.folds import Folds, make_folds, stimuli_of
 from braindistill.teachers.options import DecoderOptions
@@ -50,6 +52,7 @@ class DecoderFit:
     classes : (stimuli) class index, −1 = unlabelled
     together : scale all columns by one number (features in the place of voxels)
     start : a teacher that is continued
+    seen : (stimuli) whether decoders may have been fitted on it: labelled ones, and those of the teacher that is continued
     folder, runtime : where a network's training may keep its state, and how it is run
     """
 
@@ -63,6 +66,11 @@ class DecoderFit:
     start: BrainTeacher | None = None
     folder: Path | None = None
     runtime: Runtime | None = None
+
+    @property
+    def seen(self) -> np.ndarray:
+        earlier = [] if self.start is None else list(self.start.fitted_on())
+        return (self.classes >= 0) | np.isin(stimuli_of(self.data)[0], earlier)
 
     def fit(self, trials: np.ndarray, columns: np.ndarray, k: int, member: int | None = None) -> Any:
         """Fit a decoder on some trials and voxels; ``k`` is the fold, which seeds it and says what it may continue."""
@@ -78,12 +86,13 @@ class DecoderFit:
             layout = voxel_layout(rois, places, len(columns), self.options.channels)
         start = None
         if self.start is not None and member is not None:
-            if self.options.top_voxels is not None:
-                raise UserError(
-                    "teacher.init_from: the older decoder chose its own voxels; leave teacher.top_voxels out"
-                )
             older = self.start.members[member].decoders
             start = older[k % len(older)]
+            if self.options.top_voxels is not None or "chosen" in start.describe():
+                raise UserError(
+                    "teacher.init_from: with teacher.top_voxels each decoder chooses its own voxels, so none can be "
+                    "continued; leave teacher.top_voxels out of both teachers"
+                )
         decoder = fit_decoder_model(
             self.options,
             self.values(trials, columns),
@@ -106,15 +115,15 @@ class DecoderFit:
     def cross_fit(self, columns: np.ndarray, member: int | None = None) -> tuple[list[Any], np.ndarray]:
         """A decoder a fold, and the log-probabilities of every trial, averaged over the folds that may speak about it."""
         of_trial = stimuli_of(self.data)[1]
-        labelled = self.classes[of_trial] >= 0
+        labelled, seen = self.classes[of_trial] >= 0, self.seen[of_trial]
         spoken = np.zeros((len(of_trial), len(self.known.classes)))
         times = np.zeros((len(of_trial), 1))
         decoders = []
         for k in progress(range(self.fold.number), "decoder folds"):
             held = (self.fold.of_trial == k) & (self.fold.number > 1)
             decoders.append(self.fit(np.flatnonzero(labelled & ~held), columns, k, member))
-            # it saw the labelled stimuli outside the fold; by run, it saw every other run's trials of the stimulus
-            admitted = held | ~labelled if self.fold.scheme != "run" else held
+            # it may have seen any such stimulus outside the fold; by run, it saw every other run's trials of the stimulus
+            admitted = held | ~seen if self.fold.scheme != "run" else held
             rows = np.flatnonzero(admitted | (self.fold.number == 1))
             spoken[rows] += decoders[-1].predict(self.values(rows, columns))
             times[rows] += 1
@@ -147,7 +156,12 @@ def cross_fit_decoder(
         raise UserError(_no_labels(known))
     given = None
     if start is not None:
-        given = dict(zip(start.stimulus_id.tolist(), start.held.tolist(), strict=True))
+        given = {name: held for name, (held, _) in start.fitted_on().items()}
+        if [member.roi for member in start.members] != list(members):
+            raise UserError(
+                f"teacher.init_from: the older teacher has decoders of {_rois(member.roi for member in start.members)}, "
+                f"this one of {_rois(members)}; give the same teacher.roi"
+            )
     fold = make_folds(data, classes, folds, n_folds, seed, given)
     say(f"decoder: {fold.sentence()}, labels of {int((classes >= 0).sum())} stimuli ({known.source})", level=2)
     labelled = classes[of_trial] >= 0
@@ -169,10 +183,15 @@ def cross_fit_decoder(
     teacher.members, teacher.scores = fitted, scores
     teacher.rois = {name: np.flatnonzero(mask) for name, mask in data.rois.items()}
     teacher.held = _held(fold, of_trial, len(names))
+    if start is not None:
+        # folds by run have nothing to do with the older ones, so that none of them holds an older stimulus out
+        teacher.before = earlier_stimuli(start, names)
+        if fold.scheme == "run":
+            teacher.before = {name: (SEVERAL, roles) for name, (_, roles) in teacher.before.items()}
     used = (classes >= 0) & ((teacher.held != np.arange(fold.number)[:, None]) | in_sample)
     teacher.roles = np.where(used, "d", "-")
-    teacher.spoken = np.where((classes >= 0) | (fold.scheme == "run"), teacher.held, UNSEEN).astype(np.int16)
-    teacher.in_sample = in_sample & (classes >= 0)
+    teacher.spoken = np.where(work.seen | (fold.scheme == "run"), teacher.held, UNSEEN).astype(np.int16)
+    teacher.in_sample = in_sample & work.seen
     teacher.labelled = names[classes >= 0].tolist()
     scored = np.flatnonzero(classes >= 0)
     if in_sample:
@@ -216,6 +235,10 @@ def _decoder_score(rows: np.ndarray, classes: np.ndarray, fold: Folds) -> dict[s
 def chance(classes: np.ndarray) -> float:
     """Accuracy of always naming the commonest class."""
     return float(np.bincount(classes).max() / len(classes))
+
+
+def _rois(names: Iterable[str]) -> str:
+    return ", ".join(name or "all voxels together" for name in names)
 
 
 def _no_labels(known: Labels) -> str:

@@ -45,6 +45,12 @@ class EncoderFit:
         self._stimuli, self._features, self._encoding = stimuli, features, encoding
         self._seed, self._runtime, self._ceiling, self._start = seed, runtime, data.ceiling, start
         assert stimuli.reader is not None
+        older = None if start is None else start.encoders[0].describe()["kind"]
+        if older is not None and (older == "finetune") != (encoding.encoder == "finetune"):
+            raise UserError(
+                f"teacher.init_from: the older encoder is {older}, and this one is to be {encoding.encoder}; "
+                "a network goes on from a network, and ridge from ridge"
+            )
         self._network = encoding.encoder == "finetune"
         self.reader = stimuli.reader
         self._inputs: np.ndarray = stimuli.values

@@ -63,7 +63,9 @@ class ImageFeatures:
 
     @classmethod
     def of(cls, options: FeatureOptions, shape: tuple[int, int, int]) -> ImageFeatures:
-        """Features of a teacher's options, for stimuli of ``shape``."""
+        """Features of a teacher's options, for stimuli of ``shape``; options of networks are left out of others."""
+        if options.features != "network":
+            return cls(options.features, shape)
         return cls(
             options.features,
             shape,

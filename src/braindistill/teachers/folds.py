@@ -51,13 +51,14 @@ def make_folds(
     Raises
     ------
     UserError
-        Fewer stimuli than folds; folds by run without runs.
+        Fewer stimuli than folds; folds by run without runs; a class of one stimulus where folds must be by stimulus: the
+        fold that holds it out would not know the class.
     """
     if n_folds < 1:
         raise UserError(f"teacher.n_folds={n_folds}: take 2 or more, or 1 to hold nothing out")
     names, of_stimulus = stimuli_of(responses)
-    labelled = classes[classes >= 0]
-    lone = len(labelled) > 0 and np.bincount(labelled)[np.unique(labelled)].max() == 1
+    single = _single_stimuli(classes)
+    lone = len(single) == (classes >= 0).sum() > 0
     run = np.array([], str) if responses.run is None else responses.run
     runs = np.unique(run)
     no_pictures = responses.images is None and len(runs) > 1
@@ -70,7 +71,20 @@ def make_folds(
                 why = "each class is a single stimulus, so folds must be by run"
                 way = "give more labels a class (images.n_train)"
             raise UserError(f"{why}, but the data name {len(runs)} run(s): at least 2 are needed; {way}")
+        again = [name for name in names.tolist() if name in (given or {})]
+        if again:
+            raise UserError(
+                f"teacher.init_from: folds are by run here, and the older teacher was fitted on {len(again)} of these "
+                f"stimuli (first: {again[0]}): no run holds them out; take teacher.folds=stimulus or other stimuli"
+            )
         return Folds("run", np.searchsorted(runs, run), len(runs))
+    if scheme == "stimulus" and len(single) and given is None:
+        trial = np.flatnonzero(of_stimulus == single[0])[0]
+        name = classes[single[0]] if responses.label is None else f"'{responses.label[trial]}'"
+        raise UserError(
+            f"teacher.folds=stimulus: class {name} has a single labelled stimulus ({names[single[0]]}), and the fold that "
+            f"holds it out can't know it ({len(single)} such classes); give more labels a class, or take teacher.folds=run"
+        )
     if len(names) < n_folds:
         raise UserError(f"teacher.n_folds={n_folds}: there are only {len(names)} stimuli; take at most that many folds")
     rng = numpy_generator(seed, "folds")
@@ -80,6 +94,12 @@ def make_folds(
     order = order[fold_of_stimulus[order] < 0]
     fold_of_stimulus[order] = np.arange(len(order)) % n_folds
     return Folds("stimulus", fold_of_stimulus[of_stimulus], n_folds)
+
+
+def _single_stimuli(classes: np.ndarray) -> np.ndarray:
+    """Indices of the stimuli that are the only ones of their class."""
+    labelled = np.flatnonzero(classes >= 0)
+    return labelled[np.bincount(classes[labelled])[classes[labelled]] == 1]
 
 
 def split_roles(

@@ -72,7 +72,7 @@ def fit_kd_matched(
     known = np.concatenate([split.labelled, split.pool])
     image_id, images = image_set.train_ids[known], image_set.train_images[known]
     uncertain = entropy(brain.soft_labels(image_id, images, runtime.device).rows)
-    student = describe_student(cnn, cnn_width)
+    student = describe_student(cnn, cnn_width, "cnn")
     teacher = train_networks("kd_matched", image_set, split, student, training, folder, runtime, n_folds, seed)
     rows = teacher.soft_labels(image_id, images, runtime.device).rows
     labels = image_set.train_labels[split.labelled]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from braindistill.errors import UserError
 from braindistill.teachers.calibration import calibrate, log_softmax
 from braindistill.teachers.inner_split import inner_groups
 
@@ -89,6 +90,8 @@ def fit_linear_decoder(
         means = np.zeros((n_classes, responses.shape[1]), np.float32)
         means[present] = [responses[place == k].mean(0, dtype=np.float64) for k in range(len(present))]
     elif kind == "logistic":
+        if penalty <= 0:
+            raise UserError(f"teacher.penalty={penalty:g}: expected more than 0")
         slopes, offsets = _logistic(trials.rows, labels, penalty)
     else:
         found = ridge(trials.rows, np.eye(len(present))[place], inner_groups(labels, groups))

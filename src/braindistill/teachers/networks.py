@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from braindistill.errors import UserError, nearest
 from braindistill.runtime import seeded
 from braindistill.students.build import build, student_names
+from braindistill.students.checkpoint import count_outputs, describe_tensors, difference, read_tensors
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -80,22 +81,26 @@ def find_network(
             return first.wrap(first.make(first.n_classes).eval())
     path = Path(weights)
     candidates = _architectures(name, n_classes, shape, path)
-    state = _read_tensors(path, name)
+    state = read_tensors(path, "teacher.weights", name)
     found: dict[str, str] = {}
     for candidate in candidates:
         with seeded(0, "feature network", name), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             network = candidate.make(candidate.n_classes)
-            if n_classes is None and (outputs := _outputs(network, state)) not in (None, candidate.n_classes):
+            if n_classes is None and (outputs := count_outputs(network, state)) not in (None, candidate.n_classes):
                 network = candidate.make(outputs)
-        found[candidate.title] = _difference(network.state_dict(), state)
+        found[candidate.title] = difference(network.state_dict(), state)
         if not found[candidate.title]:
             network.load_state_dict(state)
             return candidate.wrap(network.eval())
     owner = _recognise(state, name, shape)
-    holds = f"{_describe(state)}: the weights of {owner}" if owner else f"{_describe(state)}: of no network known here"
+    holds = (
+        f"{describe_tensors(state)}: the weights of {owner}"
+        if owner
+        else f"{describe_tensors(state)}: of no network known here"
+    )
     mend = f"take teacher.network={owner.split()[-1]}, or give" if owner else "give"
-    wanted = "; ".join(f"{title} expects {difference}" for title, difference in found.items())
+    wanted = "; ".join(f"{title} expects {wants}" for title, wants in found.items())
     raise UserError(f"teacher.weights={path}: not the weights of {name}: the file holds {holds}, and {wanted}; {mend} "
                     f"a file of {name}'s weights")  # fmt: skip
 
@@ -149,65 +154,6 @@ def _student(
     )
 
 
-def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UserError(
-            f"teacher.weights={path}: no such file; give a .safetensors or .pth file of {name}'s weights, "
-            f"or get it with: python scripts/download_data.py {name} --yes (without --yes it prints licence and size)"
-        )
-    start = f"teacher.weights={path}: not the weights of {name}"
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise errors of their own kinds
-        if "weights_only" in str(error) or "Weights only" in str(error):
-            raise UserError(
-                f"{start}: the file can't be read without running code of its own, which braindistill never does; "
-                "where you trust it, save its tensors alone with torch.save(network.state_dict(), …)"
-            ) from error
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{start}: unreadable: {reason[:200]}") from error
-    if not isinstance(state, dict):
-        raise UserError(f"{start}: holds a {type(state).__name__}; expected a dict of tensors (network.state_dict())")
-    other = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
-    if other or not state:
-        raise UserError(
-            f"{start}: expected a dict of tensors, found {', '.join(other[:5]) or 'an empty one'} in it; "
-            "save the weights alone, e.g. torch.save(checkpoint['state_dict'], …)"
-        )
-    return state
-
-
-def _outputs(network: nn.Module, state: dict[str, Tensor]) -> int | None:
-    """How many classes a file has, by the tensor that is the network's last: a classifier of another data set still fits."""
-    last = next(reversed(dict(network.named_parameters())))
-    return int(state[last].shape[0]) if last in state and state[last].ndim else None
-
-
-def _difference(expected: dict[str, Tensor], state: dict[str, Tensor]) -> str:
-    """Where the tensors of a file differ from those that a network expects, or nothing."""
-    # counters of batch normalisation came later than the rest, and old files lack them
-    wanted = {key for key in expected if not key.endswith("num_batches_tracked")}
-    for key, value in expected.items():
-        if key in wanted and (key not in state or state[key].shape != value.shape):
-            return f"{len(expected)} tensors, {_tensor(key, value)} (found: {_tensor(key, state.get(key))})"
-    extra = [key for key in state if key not in expected]
-    return f"{len(expected)} tensors and no {extra[0]!r}" if extra else ""
-
-
-def _describe(state: dict[str, Tensor]) -> str:
-    key = next(iter(state))
-    return f"{len(state)} tensors, first {_tensor(key, state[key])}"
-
-
-def _tensor(key: str, value: Tensor | None) -> str:
-    return "nothing" if value is None else f"{key!r} {'×'.join(map(str, value.shape)) or 'a number'}"
-
-
 def _recognise(state: dict[str, Tensor], name: str, shape: tuple[int, int, int] | None) -> str:
     """Whose weights these are, found by building networks without data (about 3 s for all); '' where no one's."""
     import torchvision
@@ -224,10 +170,10 @@ def _recognise(state: dict[str, Tensor], name: str, shape: tuple[int, int, int] 
             with torch.device("meta"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 network = candidate.make(candidate.n_classes)
-                if (outputs := _outputs(network, state)) not in (None, candidate.n_classes):
+                if (outputs := count_outputs(network, state)) not in (None, candidate.n_classes):
                     network = candidate.make(outputs)
         except Exception:  # some of torchvision's compute with numbers while they are built, which meta can't
             continue
-        if not _difference(network.state_dict(), state):
+        if not difference(network.state_dict(), state):
             return candidate.title
     return ""

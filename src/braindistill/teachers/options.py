@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from braindistill.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ class EncoderOptions:
     encoder_epochs: int = 50
     encoder_lr: float = 0.003
 
+    def __post_init__(self) -> None:
+        _check_positive(self, "encoder_epochs", "encoder_lr")
+
 
 @dataclass(frozen=True)
 class DecoderOptions:
@@ -96,3 +101,16 @@ class DecoderOptions:
     lr: Sequence[float] = (0.001, 0.003)
     top_voxels: int | None = None
     labels: Literal["all", "student"] = "all"
+
+    def __post_init__(self) -> None:
+        if not self.lr:
+            raise UserError("teacher.lr=[]: give a learning rate, or several to choose from")
+        _check_positive(self, "width", "epochs", "lr", "top_voxels")
+
+
+def _check_positive(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        for number in value if isinstance(value, Sequence) else [value]:
+            if number is not None and number <= 0:
+                raise UserError(f"teacher.{name}={number}: expected more than 0")

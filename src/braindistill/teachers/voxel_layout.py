@@ -64,7 +64,10 @@ def voxel_layout(
     """
     used = {name: np.asarray(mask, bool) for name, mask in rois.items() if np.any(mask)}
     if len(used) > n_voxels:
-        raise UserError(f"the data have more ROIs ({len(used)}) than voxels ({n_voxels}): give larger or fewer masks")
+        raise UserError(
+            f"teacher.decoder=resnet1d: the data have more ROIs ({len(used)}) than voxels ({n_voxels}): give larger or fewer "
+            "masks"
+        )
     if channels == "roi" and not used:
         raise UserError("teacher.channels=roi: the data have no ROIs; take teacher.channels=one")
     owner = np.full(n_voxels, len(used))
