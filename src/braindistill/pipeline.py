@@ -43,6 +43,7 @@ DESCRIBED = {
     "images": (*SPLIT, "allow_overlap"),
     "teacher": ("name", "control", "disjoint", "labels", "original_protocol"),
     "target": ("name", "images", "control"),
+    "student": ("init", "overlap"),
     "train": ("select",),
 }
 

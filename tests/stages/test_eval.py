@@ -33,6 +33,7 @@ def describe(arm: str) -> dict[str, Any]:
         "images": {"n_train": 8, "n_pool": 10, "n_val": 2, "labels_matched": False, "allow_overlap": False},
         "teacher": TEACHERS[arm] | {"pretrained": False} if taught else {},
         "target": {"name": "soft_labels", "images": "all", "control": None} if taught else {},
+        "student": {},
         "train": {"select": "last"},
         "overrides": [f"method={arm}"],
     }
@@ -292,3 +293,10 @@ def test_a_brain_arm_is_held_against_controls_of_its_own_kind_of_target(make: Ca
     config["arms"]["brain"]["target"] = {"name": "relations", "images": "all", "control": None}
     (made,) = evaluate(config, inputs, out, {}, COMMAND)["claims"]
     assert "shuffled_fmri_relations is missing" in made["reason"]
+
+
+def test_a_pretrained_student_is_marked(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make()
+    config["arms"]["brain"]["student"] = {"init": "pretrained", "overlap": "ImageNet, all ten classes"}
+    marks = evaluate(config, inputs, out, {}, COMMAND)["arms"]["brain"]["marks"]
+    assert any("pretrained weights; overlap with the test classes: ImageNet, all ten" in mark for mark in marks)

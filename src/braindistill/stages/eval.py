@@ -76,6 +76,9 @@ def evaluate(
         mean = two_way_interval(hits.astype(float))
         _, split = open_images(inputs["images"], _split_options(described), seeds[0])
         teacher, marks, extra_labels = _teacher_part(name, described, inputs, seeds, image_set, split, encoder_r)
+        overlap = described["student"].get("overlap") or "not declared"
+        if described["student"].get("init") == "pretrained":
+            marks.append(f"the student started from pretrained weights; overlap with the test classes: {overlap}")
         if described["train"]["select"] == "test":
             marks.append("UNSOUND: epoch chosen on the test images (train.select=test)")
         if described["images"]["allow_overlap"]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
-from braindistill.runtime import numpy_generator
+from braindistill.runtime import numpy_generator, warn
 
 
 class Folds(NamedTuple):
@@ -84,6 +84,11 @@ def make_folds(
         raise UserError(
             f"teacher.folds=stimulus: class {name} has a single labelled stimulus ({names[single[0]]}), and the fold that "
             f"holds it out can't know it ({len(single)} such classes); give more labels a class, or take teacher.folds=run"
+        )
+    if len(single) and given is None:
+        warn(
+            f"{len(single)} classes have a single labelled stimulus (first: {names[single[0]]}): the fold that holds it out "
+            "can't know its class, so its soft label is wrong for certain; give more labels a class"
         )
     if len(names) < n_folds:
         raise UserError(f"teacher.n_folds={n_folds}: there are only {len(names)} stimuli; take at most that many folds")
