@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,3 +82,45 @@ def fit() -> Callable[..., BrainTeacher]:
         return function(subject, **given)
 
     return run
+
+
+@pytest.fixture
+def session() -> Callable[..., Responses]:
+    """One showing of some stimuli (by the order of their names) to a subject that saw each of them several times."""
+
+    def make(subject: Responses, stimuli: Sequence[int], repeat: int = 0) -> Responses:
+        names = np.unique(subject.stimulus_id)
+        trials = np.arange(len(names) * repeat, len(names) * (repeat + 1))
+        trials = trials[np.isin(subject.stimulus_id[trials], names[list(stimuli)])]
+        run = None if subject.run is None else subject.run[trials]
+        return dataclasses.replace(
+            subject,
+            responses=subject.responses[trials],
+            stimulus_id=subject.stimulus_id[trials],
+            label=subject.label[trials],
+            run=run,
+        )
+
+    return make
+
+
+@pytest.fixture
+def enlarged() -> Callable[..., Responses]:
+    """The same subject, its pictures twice as large: big enough for a network."""
+
+    def make(subject: Responses) -> Responses:
+        return dataclasses.replace(subject, images=subject.images.repeat(2, 2).repeat(2, 3))
+
+    return make
+
+
+@pytest.fixture
+def kept() -> Callable[..., Path]:
+    """Fit and save."""
+
+    def make(fit: Callable[..., BrainTeacher], folder: Path, *rest: Any, **options: Any) -> Path:
+        folder.mkdir(exist_ok=True)
+        fit(*rest, **options).save(folder)
+        return folder
+
+    return make

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +25,8 @@ NETWORK = {"decoder": "resnet1d", "width": 2, "epochs": 2, "lr": [0.01]}
 FINETUNE = {"encoder": "finetune", "image_size": None, "encoder_epochs": 1}
 
 
-def session(subject: Responses, stimuli: Sequence[int], repeat: int = 0) -> Responses:
-    """One showing of some stimuli (by the order of their names) to a subject that saw each of them several times."""
-    names = np.unique(subject.stimulus_id)
-    trials = np.arange(len(names) * repeat, len(names) * (repeat + 1))
-    trials = trials[np.isin(subject.stimulus_id[trials], names[list(stimuli)])]
-    run = None if subject.run is None else subject.run[trials]
-    return dataclasses.replace(
-        subject,
-        responses=subject.responses[trials],
-        stimulus_id=subject.stimulus_id[trials],
-        label=subject.label[trials],
-        run=run,
-    )
-
-
-def enlarged(subject: Responses) -> Responses:
-    """The same subject, its pictures twice as large: big enough for a network."""
-    return dataclasses.replace(subject, images=subject.images.repeat(2, 2).repeat(2, 3))
-
-
 def digest(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-
-
-def kept(fit: Fit, folder: Path, *rest: Any, **options: Any) -> Path:
-    """Fit and save."""
-    folder.mkdir(exist_ok=True)
-    fit(*rest, **options).save(folder)
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -73,7 +45,15 @@ def kept(fit: Fit, folder: Path, *rest: Any, **options: Any) -> Path:
     ],
 )
 def test_the_older_artifact_stays_as_it_is_and_the_new_one_differs(
-    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, name: str, options: dict[str, Any]
+    fit: Fit,
+    make_subject: Make,
+    know: Know,
+    tmp_path: Path,
+    name: str,
+    options: dict[str, Any],
+    session: Callable[..., Any],
+    enlarged: Callable[..., Any],
+    kept: Callable[..., Any],
 ) -> None:
     subject = enlarged(make_subject(36, 2, repeats=2))
     first, second = session(subject, range(24)), session(subject, range(12, 36), 1)
@@ -96,7 +76,14 @@ def test_the_older_artifact_stays_as_it_is_and_the_new_one_differs(
 
 @pytest.mark.parametrize("n_labelled", [60, 24])
 def test_nothing_that_is_held_out_was_ever_fitted_on(
-    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_labelled: int
+    fit: Fit,
+    make_subject: Make,
+    know: Know,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    n_labelled: int,
+    session: Callable[..., Any],
+    kept: Callable[..., Any],
 ) -> None:
     """Three sessions, seen from outside: voxel 0 says which stimulus a response belongs to, models record what they get."""
     subject = make_subject(60, 2, repeats=3)
@@ -150,7 +137,9 @@ def test_nothing_that_is_held_out_was_ever_fitted_on(
         assert {name: fold for name, (fold, _) in teacher.fitted_on().items()} == held
 
 
-def test_an_encoder_alone_keeps_its_folds_too(fit: Fit, make_subject: Make, tmp_path: Path) -> None:
+def test_an_encoder_alone_keeps_its_folds_too(
+    fit: Fit, make_subject: Make, tmp_path: Path, session: Callable[..., Any], kept: Callable[..., Any]
+) -> None:
     """A stimulus of both sessions, poisoned in both: the encoder of its fold never finds out."""
     subject = make_subject(40, 2, repeats=2)
     first, second = session(subject, range(30)), session(subject, range(10, 40), 1)
@@ -168,7 +157,7 @@ def test_an_encoder_alone_keeps_its_folds_too(fit: Fit, make_subject: Make, tmp_
 
 
 def test_stimuli_whose_labels_only_the_older_teacher_had_are_answered_by_their_own_fold(
-    fit: Fit, make_subject: Make, know: Know, tmp_path: Path
+    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, session: Callable[..., Any], kept: Callable[..., Any]
 ) -> None:
     """Labels differ between seeds: one that the older decoders learned must not come back as a soft label."""
     subject = make_subject(40, 2, repeats=2)
@@ -187,7 +176,7 @@ def test_stimuli_whose_labels_only_the_older_teacher_had_are_answered_by_their_o
 
 
 def test_stimuli_of_older_sessions_are_predicted_by_the_fold_that_held_them_out(
-    fit: Fit, make_subject: Make, know: Know, tmp_path: Path
+    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, session: Callable[..., Any], kept: Callable[..., Any]
 ) -> None:
     subject = make_subject(48, 2, repeats=2)
     first, second = session(subject, range(30)), session(subject, range(30, 44), 1)
@@ -215,7 +204,9 @@ def test_stimuli_of_older_sessions_are_predicted_by_the_fold_that_held_them_out(
         np.testing.assert_allclose(predicted[row], own, atol=1e-4)
 
 
-def test_continuing_helps_where_new_data_are_few(fit: Fit, make_subject: Make, know: Know, tmp_path: Path) -> None:
+def test_continuing_helps_where_new_data_are_few(
+    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, session: Callable[..., Any], kept: Callable[..., Any]
+) -> None:
     right: dict[str, list[float]] = {"anew": [], "continued": []}
     r: dict[str, list[float]] = {"anew": [], "continued": []}
     for seed in range(6):
@@ -240,7 +231,14 @@ def test_continuing_helps_where_new_data_are_few(fit: Fit, make_subject: Make, k
     ("name", "options"), [("decoder", NETWORK), ("encoder", FINETUNE), ("brain", FINETUNE | NETWORK)]
 )
 def test_networks_go_on_with_another_subject(
-    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, name: str, options: dict[str, Any]
+    fit: Fit,
+    make_subject: Make,
+    know: Know,
+    tmp_path: Path,
+    name: str,
+    options: dict[str, Any],
+    enlarged: Callable[..., Any],
+    kept: Callable[..., Any],
 ) -> None:
     one, other = (enlarged(make_subject(24, 2, voxels=n, seed=n)) for n in (30, 44))
     other.stimulus_id, other.image_id = (np.char.replace(ids, "s", "t") for ids in (other.stimulus_id, other.image_id))
@@ -252,7 +250,9 @@ def test_networks_go_on_with_another_subject(
     assert set(teacher.before) == set(one.stimulus_id.tolist())
 
 
-def test_noise_stays_at_chance_over_sessions(fit: Fit, make_subject: Make, know: Know, tmp_path: Path) -> None:
+def test_noise_stays_at_chance_over_sessions(
+    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, session: Callable[..., Any], kept: Callable[..., Any]
+) -> None:
     """Responses that carry nothing, in two sessions of mostly the same pictures: out of fold, nothing is found."""
     measured, composed, median, pictures = [], [], [], []
     for draw in range(20):

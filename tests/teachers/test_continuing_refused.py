@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +22,6 @@ Know = Callable[..., Labels]
 FINETUNE = {"encoder": "finetune", "image_size": None, "encoder_epochs": 1}
 
 
-def session(subject: Responses, stimuli: Sequence[int], repeat: int = 0) -> Responses:
-    """One showing of some stimuli (by the order of their names) to a subject that saw each of them several times."""
-    names = np.unique(subject.stimulus_id)
-    trials = np.arange(len(names) * repeat, len(names) * (repeat + 1))
-    trials = trials[np.isin(subject.stimulus_id[trials], names[list(stimuli)])]
-    run = None if subject.run is None else subject.run[trials]
-    return dataclasses.replace(
-        subject,
-        responses=subject.responses[trials],
-        stimulus_id=subject.stimulus_id[trials],
-        label=subject.label[trials],
-        run=run,
-    )
-
-
-def enlarged(subject: Responses) -> Responses:
-    """The same subject, its pictures twice as large: big enough for a network."""
-    return dataclasses.replace(subject, images=subject.images.repeat(2, 2).repeat(2, 3))
-
-
-def kept(fit: Fit, folder: Path, *rest: Any, **options: Any) -> Path:
-    """Fit and save."""
-    folder.mkdir(exist_ok=True)
-    fit(*rest, **options).save(folder)
-    return folder
-
-
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -59,7 +32,14 @@ def kept(fit: Fit, folder: Path, *rest: Any, **options: Any) -> Path:
     ],
 )
 def test_linear_models_need_the_same_voxels(
-    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, name: str, options: dict[str, Any], message: str
+    fit: Fit,
+    make_subject: Make,
+    know: Know,
+    tmp_path: Path,
+    name: str,
+    options: dict[str, Any],
+    message: str,
+    kept: Callable[..., Any],
 ) -> None:
     one, other = make_subject(24, 2, voxels=30), make_subject(24, 2, voxels=44)
     older = kept(fit, tmp_path, name, one, know(one), n_folds=2, **options)
@@ -82,7 +62,15 @@ def test_linear_models_need_the_same_voxels(
     ],
 )
 def test_what_can_not_be_continued_is_one_clear_line(
-    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, before: str, now: tuple[str, dict], message: str
+    fit: Fit,
+    make_subject: Make,
+    know: Know,
+    tmp_path: Path,
+    before: str,
+    now: tuple[str, dict],
+    message: str,
+    session: Callable[..., Any],
+    kept: Callable[..., Any],
 ) -> None:
     subject = make_subject(24, 2, repeats=2)
     older = kept(fit, tmp_path, before, session(subject, range(24)), know(subject), n_folds=2)
@@ -93,7 +81,9 @@ def test_what_can_not_be_continued_is_one_clear_line(
     assert "teacher.init_from" in str(error.value) or "to continue from" in str(error.value)
 
 
-def test_a_network_is_not_continued_by_a_ridge(fit: Fit, make_subject: Make, tmp_path: Path) -> None:
+def test_a_network_is_not_continued_by_a_ridge(
+    fit: Fit, make_subject: Make, tmp_path: Path, enlarged: Callable[..., Any], kept: Callable[..., Any]
+) -> None:
     subject = enlarged(make_subject(24, 2))
     older = kept(fit, tmp_path, "encoder", subject, n_folds=2, **FINETUNE)
     with pytest.raises(UserError, match="the older encoder is finetune, and this one is to be ridge"):
@@ -101,7 +91,7 @@ def test_a_network_is_not_continued_by_a_ridge(fit: Fit, make_subject: Make, tmp
 
 
 def test_classes_must_be_the_same_and_not_just_as_many(
-    fit: Fit, make_subject: Make, know: Know, tmp_path: Path
+    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, session: Callable[..., Any], kept: Callable[..., Any]
 ) -> None:
     subject = make_subject(24, 2, repeats=2)
     older = kept(fit, tmp_path, "decoder", session(subject, range(24)), know(subject), n_folds=2)
@@ -110,7 +100,9 @@ def test_classes_must_be_the_same_and_not_just_as_many(
         fit("decoder", second, know(subject)._replace(classes=["a", "c"]), n_folds=2, init_from=older)
 
 
-def test_leaks_of_the_older_teacher_are_not_inherited(fit: Fit, make_subject: Make, know: Know, tmp_path: Path) -> None:
+def test_leaks_of_the_older_teacher_are_not_inherited(
+    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, session: Callable[..., Any], kept: Callable[..., Any]
+) -> None:
     subject = make_subject(40, 2, repeats=2)
     first, second = session(subject, range(20)), session(subject, range(20, 40), 1)
     shared = kept(fit, tmp_path / "shared", "brain", first, know(subject), n_folds=2, disjoint=False)
@@ -125,7 +117,13 @@ def test_leaks_of_the_older_teacher_are_not_inherited(fit: Fit, make_subject: Ma
 
 @pytest.mark.parametrize("older_by_run", [True, False])
 def test_folds_by_run_do_not_hold_older_stimuli_out(
-    fit: Fit, make_subject: Make, know: Know, tmp_path: Path, older_by_run: bool
+    fit: Fit,
+    make_subject: Make,
+    know: Know,
+    tmp_path: Path,
+    older_by_run: bool,
+    session: Callable[..., Any],
+    kept: Callable[..., Any],
 ) -> None:
     subject = make_subject(24, 2, repeats=2, runs=4)
     known = know(subject)
