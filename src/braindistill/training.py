@@ -78,7 +78,7 @@ def train(
     network: nn.Module,
     data: TrainingSet,
     validation: Validation | None,
-    loss_function: Callable[[Any, Tensor, Tensor | None, Tensor | None], Tensor],
+    loss_function: Callable[[Any, Tensor, Tensor | None, Tensor | None, int], Tensor],
     seed: int,
     folder: Path | None,
     runtime: Runtime,
@@ -105,7 +105,7 @@ def train(
     ----------
     network : module from normalised images to logits, or to a tuple that begins with them
     data, validation : training set; held-out inputs with a score, or None
-    loss_function : (the network's outputs as float32, labels, target or None, has_target or None) → scalar
+    loss_function : (the network's outputs as float32, labels, target or None, has_target or None, epoch from 0) → scalar
     seed : seeds order and augmentation
     folder : where ``metrics.jsonl``, TensorBoard events and ``checkpoint/`` go; None: a training within another one,
         which writes nothing and shows no progress
@@ -169,7 +169,7 @@ def train(
             has_target = None if data.has_target is None else data.has_target[rows]
             with torch.autocast(device.type, half, enabled=half is not None):
                 outputs = network(batch)
-            loss = loss_function(_float32(outputs), data.labels[rows], target, has_target)
+            loss = loss_function(_float32(outputs), data.labels[rows], target, has_target, epoch)
             rule.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.step(rule)

@@ -103,3 +103,14 @@ def test_gradient():
 def test_unknown_method():
     with pytest.raises(UserError, match="method=kdd"):
         objective(LOGITS, LABELS, TEACHER, None, "kdd", {})
+
+
+def test_the_targets_weight_rises_over_its_first_epochs() -> None:
+    logits, target = torch.randn(6, 3), torch.randn(6, 3)
+    labels = torch.full((6,), -1)
+    rows = [
+        objective(logits, labels, target, None, "kd", {}, epoch, target_weight=3.0, target_warmup=4).item()
+        for epoch in range(6)
+    ]
+    full = objective(logits, labels, target, None, "kd", {}, target_weight=3.0).item()
+    assert rows == pytest.approx([full * factor for factor in (0.25, 0.5, 0.75, 1, 1, 1)])

@@ -19,9 +19,11 @@ def objective(
     has_target: Tensor | None,
     method: str | Callable[..., Tensor],
     options: Mapping[str, Any],
+    epoch: int = 0,
     *,
     label_weight: float = 1.0,
     target_weight: float = 1.0,
+    target_warmup: int = 0,
 ) -> Tensor:
     """label_weight · (cross-entropy over labelled rows) + target_weight · (method over rows with a target).
 
@@ -36,7 +38,9 @@ def objective(
     has_target : bool, N; None if every row of ``target`` is one, which spares the device a synchronisation
     method : a method's name, or a function of (student, target) and, on logits, labels
     options : the method's own options
+    epoch : of the training, from 0
     label_weight, target_weight : weights of the two terms
+    target_warmup : epochs in which the weight of the target rises linearly, as DKD asks for (Zhao et al. 2022)
     """
     logits, student = outputs if isinstance(outputs, tuple) else (outputs, outputs)
     if isinstance(method, str) and not needs_target(method):
@@ -52,4 +56,6 @@ def objective(
         target = target.to(student.dtype)
     distil = getattr(methods, f"{method}_loss") if isinstance(method, str) else method
     given = (student, target) if isinstance(outputs, tuple) else (student, target, labels)
+    if epoch < target_warmup:
+        target_weight *= (epoch + 1) / target_warmup
     return loss + target_weight * distil(*given, **options)

@@ -146,7 +146,7 @@ def _held_out(image_set: ImageSet, split: Split, select: str | None) -> Validati
 
 def _loss(method: dict[str, Any], kind: str | None, target: Any, device: str) -> Callable[..., Tensor]:
     name = distil = method["name"]
-    weights = {key: method[key] for key in ("label_weight", "target_weight") if key in method}
+    weights = {key: method[key] for key in ("label_weight", "target_weight", "target_warmup") if key in method}
     options = {key: value for key, value in method.items() if key not in ("name", "layer", *weights)}
     if "teacher_voxels" in method_parameters(name):
         options["weight"] = torch.from_numpy(np.array(target.weight)).to(device)
@@ -156,7 +156,7 @@ def _loss(method: dict[str, Any], kind: str | None, target: Any, device: str) ->
         def distil(features: Tensor, rows: Tensor, **options: Any) -> Tensor:
             return compare(features, similarities(rows).to(features.dtype), **options)
 
-    def loss(outputs: Any, labels: Tensor, target: Tensor | None, has_target: Tensor | None) -> Tensor:
-        return objective(outputs, labels, target, has_target, distil, options, **weights)
+    def loss(outputs: Any, labels: Tensor, target: Tensor | None, has_target: Tensor | None, epoch: int) -> Tensor:
+        return objective(outputs, labels, target, has_target, distil, options, epoch, **weights)
 
     return loss

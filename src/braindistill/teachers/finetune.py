@@ -127,7 +127,7 @@ def fit_finetuned(
     weights = _weights(ceiling, responses.shape[1])
     on_device = torch.from_numpy(weights).to(runtime.device)
 
-    def loss(outputs: Tensor, _labels: Tensor, wanted: Tensor | None, _has_target: Tensor | None) -> Tensor:
+    def loss(outputs: Tensor, _labels: Tensor, wanted: Tensor | None, *_rest: Any) -> Tensor:
         assert wanted is not None
         return ((outputs - wanted).square() * on_device).mean()
 
