@@ -222,12 +222,24 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         if archive.name.endswith((".tar.gz", ".tgz", ".tar")):
             with tarfile.open(archive) as members:
-                members.extractall(folder, filter="data")
+                if hasattr(tarfile, "data_filter"):
+                    members.extractall(folder, filter="data")
+                else:  # Python before 3.11.4
+                    members.extractall(folder, _harmless(members, folder))
         elif archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as zipped:
                 zipped.extractall(folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise DownloadError(f"{archive} cannot be unpacked ({error}); remove it and fetch it again") from error
+
+
+def _harmless(members: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
+    """All members, if they are plain files and folders that stay inside the folder."""
+    for member in members:
+        inside = (folder / member.name).resolve().is_relative_to(folder.resolve())
+        if not inside or not (member.isfile() or member.isdir()):
+            raise tarfile.TarError(f"{member.name} is no plain file inside the folder")
+    return members.getmembers()
 
 
 def _is_right(path: Path, algorithm: str, digest: str, size: int) -> bool:
