@@ -33,7 +33,7 @@ LAYERS = [
         "training_state",
         "statistics",
     },
-    {"cache", "runtime", "exports", "errors", "__init__"},
+    {"cache", "runtime", "exports", "errors", "joining", "__init__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 #: pure functions of tensors and arrays: what they may import beside the standard library and the lowest layer

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braindistill.errors import UserError
+from braindistill.joining import find_rows
 from braindistill.targets import Relations, SoftLabels, Voxels
-from braindistill.targets.store import find_rows, load_target, read_rows, write_rows
+from braindistill.targets.store import load_target, read_rows, write_rows
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split
+from braindistill.joining import find_rows
 from braindistill.targets.asking import chosen_images, describe_rows
 from braindistill.targets.soft_labels import SoftLabels, diagnose
-from braindistill.targets.store import find_rows
 from braindistill.teachers.answer import UNSEEN
 
 

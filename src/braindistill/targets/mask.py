@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split, fit_pictures
+from braindistill.joining import find_rows
 from braindistill.runtime import warn
 from braindistill.targets.asking import chosen_images, describe_rows
-from braindistill.targets.store import find_rows, read_rows, write_rows
+from braindistill.targets.store import read_rows, write_rows
 from braindistill.teachers.answer import UNSEEN
 from braindistill.teachers.artifact import load_teacher
 from braindistill.teachers.attribution import attribute, resize_maps

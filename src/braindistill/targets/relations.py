@@ -11,10 +11,11 @@ import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split
+from braindistill.joining import find_rows
 from braindistill.runtime import warn
 from braindistill.targets.asking import ask_voxels, check_control, chosen_images, deal, describe_rows
 from braindistill.targets.rdm_file import read_rdm
-from braindistill.targets.store import find_rows, read_rows, write_rows
+from braindistill.targets.store import read_rows, write_rows
 from braindistill.teachers.answer import UNSEEN
 
 if TYPE_CHECKING:

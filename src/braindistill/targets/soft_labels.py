@@ -10,9 +10,10 @@ import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split
+from braindistill.joining import find_rows
 from braindistill.targets.asking import check_control, chosen_images, deal, describe_rows
 from braindistill.targets.mapping import map_classes, read_mapping
-from braindistill.targets.store import find_rows, read_rows, write_rows
+from braindistill.targets.store import read_rows, write_rows
 from braindistill.teachers.artifact import load_teacher
 from braindistill.teachers.controls import permute_other_classes
 

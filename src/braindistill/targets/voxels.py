@@ -10,9 +10,10 @@ import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split
+from braindistill.joining import find_rows
 from braindistill.runtime import derive, say
 from braindistill.targets.asking import ask_voxels, check_control, chosen_images, deal, describe_rows
-from braindistill.targets.store import find_rows, read_rows, write_rows
+from braindistill.targets.store import read_rows, write_rows
 
 #: weight of a voxel of which nothing can be predicted
 _LEAST = 0.01

@@ -17,11 +17,11 @@ from braindistill.fmri.responses import Responses
 from braindistill.runtime import Runtime, progress
 from braindistill.teachers.brain_teacher import BrainTeacher
 from braindistill.teachers.calibration import calibrate, log_softmax
-from braindistill.teachers.continuing import continued, earlier_stimuli
+from braindistill.teachers.continuing import continued, earlier_folds, earlier_stimuli
 from braindistill.teachers.controls import control_responses
 from braindistill.teachers.cross_fitting import DecoderFit, Labels, chance, cross_fit_decoder
 from braindistill.teachers.encoder_fit import EncoderFit
-from braindistill.teachers.folds import make_folds, split_roles, stimuli_of
+from braindistill.teachers.folds import average_stimuli, make_folds, split_roles, stimuli_of
 from braindistill.teachers.options import DecoderOptions, EncoderOptions, FeatureOptions, VoxelOptions
 from braindistill.teachers.scoring import score_encoder, summarise_scores
 from braindistill.teachers.stimulus_features import StimulusFeatures
@@ -50,11 +50,10 @@ def fit_encoder(
     data = control_responses(responses, voxels, seed, stimuli)
     start = continued(init_from, "encoder", data, n_folds, stimuli=stimuli)
     names, of_trial = stimuli_of(data)
-    given = None if start is None else {name: held for name, (held, _) in start.fitted_on().items()}
-    fold = make_folds(data, np.full(len(names), -1), "stimulus", n_folds, seed, given)
+    fold = make_folds(data, np.full(len(names), -1), "stimulus", n_folds, seed, earlier_folds(start))
     held = np.empty(len(names), np.int16)
     held[of_trial] = fold.of_trial
-    work = EncoderFit(data, stimuli, features, encoding, seed, runtime, start)
+    work = EncoderFit(data, average_stimuli(data), stimuli, features, encoding, seed, runtime, start)
     encoders = []
     predicted, deviation = np.full((2, *work.averaged.shape), np.nan, np.float32)
     for k in progress(range(fold.number), "encoder folds"):
@@ -146,7 +145,7 @@ def fit_brain(
             "teacher=brain: each class is a single stimulus, so encoder and decoder can't have stimuli of their own; "
             "give more labels (images.n_train) or take teacher=decoder"
         )
-    work = EncoderFit(data, stimuli, features, encoding, seed, runtime, start)
+    work = EncoderFit(data, teacher.averaged, stimuli, features, encoding, seed, runtime, start)
     teacher.name, teacher.reader = "brain", work.reader
     teacher.roles = np.full((fold.number, len(classes)), "-")
     for member in teacher.members:

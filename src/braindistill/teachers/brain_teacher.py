@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from braindistill.errors import UserError, nearest
+from braindistill.joining import find_rows
 from braindistill.runtime import progress
 from braindistill.teachers.answer import SEVERAL, UNSEEN, Answer
 from braindistill.teachers.calibration import log_softmax
@@ -218,9 +219,8 @@ class BrainTeacher:
 
     def _rows(self, image_id: np.ndarray) -> np.ndarray:
         """Row of each image among the stimuli, −1 where it is none."""
-        place = np.searchsorted(self.stimulus_id, image_id)
-        place = np.minimum(place, len(self.stimulus_id) - 1)
-        return np.where(self.stimulus_id[place] == image_id, place, -1)
+        row, found = find_rows(self.stimulus_id, image_id)
+        return np.where(found, row, -1)
 
     def _read(self, images: np.ndarray, rows: np.ndarray, device: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(rows, what the reader gives for them), a batch at a time."""

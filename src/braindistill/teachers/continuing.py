@@ -76,6 +76,11 @@ def continued(
     return older
 
 
+def earlier_folds(older: BrainTeacher | None) -> dict[str, int] | None:
+    """The folds that stimuli have from the teacher that is continued; None without one."""
+    return None if older is None else {name: held for name, (held, _) in older.fitted_on().items()}
+
+
 def earlier_stimuli(older: BrainTeacher, names: np.ndarray) -> dict[str, tuple[int, str]]:
     """What ``older`` was fitted on and is not among ``names``: `BrainTeacher.before` of one that continues it."""
     now = set(names.tolist())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +16,9 @@ from braindistill.teachers.answer import SEVERAL, UNSEEN
 from braindistill.teachers.brain_teacher import BrainTeacher, Member
 from braindistill.teachers.calibration import calibrate, log_softmax
 from braindistill.teachers.chosen_voxels import choose_voxels, widen
-from braindistill.teachers.continuing import earlier_stimuli
+from braindistill.teachers.continuing import earlier_folds, earlier_stimuli
 from braindistill.teachers.decoder import fit_decoder_model
-from braindistill.teachers.folds import Folds, make_folds, stimuli_of
+from braindistill.teachers.folds import Folds, average_stimuli, make_folds, stimuli_of
 from braindistill.teachers.options import DecoderOptions
 from braindistill.teachers.voxel_layout import voxel_layout
 
@@ -53,7 +53,7 @@ class DecoderFit:
     together : scale all columns by one number (features in the place of voxels)
     start : a teacher that is continued
     seen : (stimuli) whether decoders may have been fitted on it: labelled ones, and those of the teacher that is continued
-    folder, runtime : where a network's training may keep its state, and how it is run
+    runtime : how a network's training is run
     """
 
     data: Responses
@@ -64,10 +64,9 @@ class DecoderFit:
     seed: int
     together: bool = False
     start: BrainTeacher | None = None
-    folder: Path | None = None
     runtime: Runtime | None = None
 
-    @property
+    @functools.cached_property
     def seen(self) -> np.ndarray:
         earlier = [] if self.start is None else list(self.start.fitted_on())
         return (self.classes >= 0) | np.isin(stimuli_of(self.data)[0], earlier)
@@ -154,15 +153,12 @@ def cross_fit_decoder(
     classes = np.array([known.of_stimulus.get(name, -1) for name in names.tolist()])
     if not (classes >= 0).any():
         raise UserError(_no_labels(known))
-    given = None
-    if start is not None:
-        given = {name: held for name, (held, _) in start.fitted_on().items()}
-        if [member.roi for member in start.members] != list(members):
-            raise UserError(
-                f"teacher.init_from: the older teacher has decoders of {_rois(member.roi for member in start.members)}, "
-                f"this one of {_rois(members)}; give the same teacher.roi"
-            )
-    fold = make_folds(data, classes, folds, n_folds, seed, given)
+    if start is not None and [member.roi for member in start.members] != list(members):
+        raise UserError(
+            f"teacher.init_from: the older teacher has decoders of {_rois(member.roi for member in start.members)}, "
+            f"this one of {_rois(members)}; give the same teacher.roi"
+        )
+    fold = make_folds(data, classes, folds, n_folds, seed, earlier_folds(start))
     say(f"decoder: {fold.sentence()}, labels of {int((classes >= 0).sum())} stimuli ({known.source})", level=2)
     labelled = classes[of_trial] >= 0
     work = DecoderFit(data, known, options, fold, classes, seed, together, start, runtime=runtime)
@@ -179,7 +175,7 @@ def cross_fit_decoder(
         total += spoken
         if roi and not in_sample:
             scores["roi"][roi] = {"decoder": _decoder_score(spoken[labelled], classes[of_trial][labelled], fold)}
-    teacher = BrainTeacher("", known.classes, None, names, data.average()[0][np.argsort(data.average()[1])])
+    teacher = BrainTeacher("", known.classes, None, names, average_stimuli(data))
     teacher.members, teacher.scores = fitted, scores
     teacher.rois = {name: np.flatnonzero(mask) for name, mask in data.rois.items()}
     teacher.held = _held(fold, of_trial, len(names))

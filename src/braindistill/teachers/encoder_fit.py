@@ -15,7 +15,7 @@ from braindistill.teachers.encoder import fit_ridge
 from braindistill.teachers.features import ImageFeatures
 from braindistill.teachers.folds import stimuli_of
 from braindistill.teachers.options import EncoderOptions, FeatureOptions
-from braindistill.teachers.stimulus_features import StimulusFeatures
+from braindistill.teachers.stimulus_features import StimulusFeatures, picture_rows
 
 
 class EncoderFit:
@@ -31,6 +31,7 @@ class EncoderFit:
     def __init__(
         self,
         data: Responses,
+        averaged: np.ndarray,
         stimuli: StimulusFeatures,
         features: FeatureOptions,
         encoding: EncoderOptions,
@@ -39,8 +40,7 @@ class EncoderFit:
         start: BrainTeacher | None,
     ) -> None:
         names, _ = stimuli_of(data)
-        averaged, order = data.average()
-        self.averaged = averaged[np.argsort(order)]
+        self.averaged = averaged
         self._rows = stimuli.rows_of(names)
         self._stimuli, self._features, self._encoding = stimuli, features, encoding
         self._seed, self._runtime, self._ceiling, self._start = seed, runtime, data.ceiling, start
@@ -57,7 +57,8 @@ class EncoderFit:
         self.support: np.ndarray | None = None
         if self._network:
             self.reader = ImageFeatures("images", stimuli.reader.shape)
-            self._inputs = _pictures(data, names, self.reader)
+            assert data.images is not None
+            self._inputs = fit_pictures(np.asarray(data.images)[picture_rows(data)], self.reader.shape)
             self._rows = np.arange(len(names))
 
     def fit(self, stimuli: np.ndarray, k: int) -> Any:
@@ -88,10 +89,3 @@ class EncoderFit:
     def predict(self, encoder: Any, stimuli: np.ndarray) -> np.ndarray:
         """Predicted responses of some stimuli (stimuli × voxels)."""
         return encoder.predict(np.asarray(self._inputs[self._rows[stimuli]]))
-
-
-def _pictures(data: Responses, names: np.ndarray, reader: ImageFeatures) -> np.ndarray:
-    if data.images is None or data.image_id is None:
-        raise UserError("teacher.encoder=finetune: the fMRI data have no pictures; take teacher=decoder")
-    place = {name: row for row, name in enumerate(data.image_id.tolist())}
-    return fit_pictures(np.asarray(data.images)[[place[name] for name in names.tolist()]], reader.shape)

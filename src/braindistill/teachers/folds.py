@@ -146,6 +146,12 @@ def split_roles(
     return np.sort(unlabelled), np.sort(labelled)
 
 
+def average_stimuli(responses: Responses) -> np.ndarray:
+    """Mean over repeats, float32 (stimuli × voxels), in the order of `stimuli_of`."""
+    averaged, names = responses.average()
+    return averaged[np.argsort(names)]
+
+
 def stimuli_of(responses: Responses) -> tuple[np.ndarray, np.ndarray]:
     """Stimulus names, sorted, and each trial's index into them.
 

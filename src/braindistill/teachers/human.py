@@ -13,6 +13,7 @@ import numpy as np
 
 from braindistill.errors import UserError, nearest
 from braindistill.images import ImageSet
+from braindistill.joining import find_rows
 from braindistill.runtime import say
 from braindistill.teachers.answer import Answer, unseen
 
@@ -214,6 +215,5 @@ def _bare(image_id: np.ndarray) -> np.ndarray:
 
 def _rows_of(known: np.ndarray, image_id: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """The row of each image, −1 where there is none, and the ids of those."""
-    place = {name: row for row, name in enumerate(known.tolist())}
-    row = np.array([place.get(name, -1) for name in _bare(image_id).tolist()], int)
-    return row, image_id[row < 0].tolist()
+    row, found = find_rows(known, _bare(image_id))
+    return np.where(found, row, -1), image_id[~found].tolist()

@@ -11,6 +11,7 @@ import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.fmri.responses import Responses
+from braindistill.joining import find_rows
 from braindistill.teachers.features import ImageFeatures
 from braindistill.teachers.folds import stimuli_of
 from braindistill.teachers.options import FeatureOptions
@@ -69,8 +70,8 @@ class StimulusFeatures:
 
     def rows_of(self, names: np.ndarray) -> np.ndarray:
         """Row of each of some stimuli."""
-        rows = np.minimum(np.searchsorted(self.stimulus_id, names), len(self.stimulus_id) - 1)
-        absent = names[self.stimulus_id[rows] != names]
+        rows, found = find_rows(self.stimulus_id, names)
+        absent = names[~found]
         if len(absent):
             raise UserError(f"{len(absent)} stimuli have no features (first: {absent[0]}); read them of the same data")
         return rows
@@ -112,6 +113,21 @@ def extract_stimuli(responses: Responses, options: FeatureOptions, device: str =
     Raises
     ------
     UserError
+        As of `picture_rows`.
+    """
+    rows = picture_rows(responses)
+    assert responses.images is not None
+    reader = ImageFeatures.of(options, tuple(responses.images.shape[1:]))  # type: ignore[arg-type]
+    values = reader.extract(responses.images, device, rows)
+    return StimulusFeatures.of(values, reader.bands(device), stimuli_of(responses)[0], reader)
+
+
+def picture_rows(responses: Responses) -> np.ndarray:
+    """Which picture each stimulus has, in the order of `stimuli_of`.
+
+    Raises
+    ------
+    UserError
         The data have no pictures, or none of some stimulus.
     """
     if responses.images is None or responses.image_id is None:
@@ -126,10 +142,7 @@ def extract_stimuli(responses: Responses, options: FeatureOptions, device: str =
             f"{len(missing)} of {len(names)} stimuli have no picture (first: {missing[0]}), and encoders read pictures; "
             "leave their trials out, or take teacher=decoder"
         )
-    reader = ImageFeatures.of(options, tuple(responses.images.shape[1:]))  # type: ignore[arg-type]
-    rows = np.array([place[name] for name in names.tolist()])
-    values = reader.extract(responses.images, device, rows)
-    return StimulusFeatures.of(values, reader.bands(device), names, reader)
+    return np.array([place[name] for name in names.tolist()])
 
 
 def band_columns(bands: list[tuple[str, int]]) -> Iterator[slice]:
