@@ -17,7 +17,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"tasks", "compose", "inspection"},
-    {"pipeline", "execution"},
+    {"pipeline", "execution", "workers", "jobs"},
     {"stages"},
     {"config", "coercion", "plugins"},
     {
@@ -30,7 +30,6 @@ LAYERS = [
         "metrics",
         "report",
         "training",
-        "training_state",
         "statistics",
     },
     {"cache", "runtime", "exports", "errors", "joining", "__init__"},

@@ -45,7 +45,7 @@ def test_the_help_of_a_verb_needs_no_heavy_import(verb, spawn):
 def test_the_help_names_groups_members_and_options(capsys):
     main(["distill", "--help"])
     shown = capsys.readouterr().out
-    assert "method=     cka | dist | dkd | kd | label_smoothing | none" in shown
+    assert "method=     attention | cka | combined | crd | dist | dkd | fitnet | kd | label_smoothing" in shown
     assert "train.lr: " in shown
     assert "teacher.decoder: " not in shown
     main(["train-teacher", "teacher=decoder", "--help"])

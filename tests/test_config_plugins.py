@@ -72,7 +72,13 @@ def test_functions_join_groups_by_their_names(mine):
     assert {"tiny_net", "tiny_mlp"} <= set(choices("student"))
     assert "mine" in choices("fmri")
     assert "mine" not in choices("images")
-    assert options("method", "my").keys() == {"temperature", "label_weight", "target_weight", "target_warmup"}
+    assert options("method", "my").keys() == {
+        "temperature",
+        "label_weight",
+        "target_weight",
+        "target_warmup",
+        "target_end",
+    }
     assert options("fmri", "mine")["path"].is_path
 
 

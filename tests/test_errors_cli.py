@@ -112,6 +112,7 @@ class TestAStimulusAmongTheTestImages:
         test = arrays["images"]["test_images"].copy()
         test[3] = arrays["fmri"]["images"][0]
         words = ["images.allow_overlap=true", "eval.arms=[baseline]", "eval.seeds=1", "train.epochs=1"]
+        words.append("train.batch_size=24")
         ran = prepare(*words, images={"test_images": test}, verb="eval")
         assert ran.code == 0, ran.err
         assert "warning: 1 test images were shown to the subject: test-00003" in ran.err

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from braindistill import execution
+from braindistill import jobs
 from braindistill.cache import Cache, Step
 from braindistill.errors import UserError
 from braindistill.execution import Missing, ensure, estimate, missing_steps, root_causes
@@ -53,7 +53,8 @@ def alive(pid: int) -> bool:
 
 def metrics(folder: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    measured = ("seconds", "images_per_second", "memory_mb")
+    return [{key: value for key, value in line.items() if key not in measured} for line in lines]
 
 
 def test_a_killed_training_resumes_to_the_same_weights(start, run, tiny, tmp_path):
@@ -83,15 +84,18 @@ def test_a_killed_training_resumes_to_the_same_weights(start, run, tiny, tmp_pat
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
-@pytest.mark.parametrize("blow", ["parent killed", "worker killed", "interrupted"])
+@pytest.mark.parametrize("blow", ["parent killed", "parent ended", "worker killed", "interrupted"])
 def test_workers(blow, start, tiny, tmp_path):
     words = [*tiny, "eval.arms=[baseline,label_smoothing]", "eval.seeds=3", "train.epochs=100000"]
+    words.append("runtime.checkpoint_seconds=3600")  # but when they are told to end
     process = start("eval", *words, "runtime.workers=2", "runtime.cache=cache", "runtime.tensorboard=false")
     wait_for(lambda: len(list(tmp_path.glob("cache/distill/.*.partial/metrics.jsonl"))) == 2, process)
     workers = children_of(process.pid)
     assert len(workers) == 2
     if blow == "parent killed":
         process.kill()
+    elif blow == "parent ended":
+        process.terminate()
     elif blow == "worker killed":
         os.kill(workers[0], signal.SIGKILL)
     else:
@@ -100,6 +104,8 @@ def test_workers(blow, start, tiny, tmp_path):
     wait_for(lambda: not any(map(alive, workers)))
     assert "Traceback" not in err
     assert not list(tmp_path.glob("cache/distill/[0-9a-f]*")), "no debris is taken for a result"
+    saved = list(tmp_path.glob("cache/distill/.*.partial/checkpoint/training.safetensors"))
+    assert len(saved) == (2 if blow != "worker killed" else len(saved)), "workers that are told to end save first"
     if blow == "worker killed":
         assert process.returncode == 1
         assert err.count("a worker process died (killed, or out of memory?); finished artifacts are kept") == 2
@@ -130,12 +136,13 @@ def chain(monkeypatch: pytest.MonkeyPatch, wrong: dict[str, BaseException]) -> l
         above = {"above": steps[-1]} if steps else {}
         steps.append(Step(name, 1, {}, above, title=f"the {name}", command=f"braindistill {name}"))
 
-    def build(step: Step, cache: Cache, runtime: Runtime) -> Path:
+    def build(members: list[Step], cache: Cache, runtime: Runtime) -> list[Path]:
+        (step,) = members
         if step.stage in wrong:
             raise wrong[step.stage]
-        return cache.build(step, lambda folder: (folder / "file").write_text(step.stage))
+        return [cache.build(step, lambda folder: (folder / "file").write_text(step.stage))]
 
-    monkeypatch.setattr(execution, "build", build)
+    monkeypatch.setattr(jobs, "build", build)
     return steps
 
 
@@ -211,3 +218,71 @@ def test_a_damaged_artifact_is_rebuilt(run, warm, tiny, tmp_path):
     assert "the last one was damaged" in ran.err
     assert file.read_bytes() == whole
     assert "1 folders" in run("cache", "gc", cache="cache").out
+
+
+def test_a_training_that_is_told_to_end_saves_where_it_is(start, run, tiny, tmp_path):
+    """In the middle of an epoch, to which it comes back."""
+    words = [*tiny, "method=none", "train.epochs=400", "runtime.checkpoint_seconds=3600", "runtime.workers=1"]
+    whole = run("distill", *words, cache="whole")
+    process = start("distill", *words, "runtime.cache=cut", "runtime.tensorboard=false")
+    wait_for(lambda: any(log.read_text() for log in tmp_path.glob("cut/distill/.*.partial/metrics.jsonl")), process)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert len(list(tmp_path.glob("cut/distill/.*.partial/checkpoint/training.safetensors"))) == 1
+    again = run("distill", *words, cache="cut")
+    assert "resumes from the checkpoint" in again.err
+    first, second = (Path(ran.out.splitlines()[-1]) for ran in (whole, again))
+    assert (first / "student.safetensors").read_bytes() == (second / "student.safetensors").read_bytes()
+    assert metrics(first) == metrics(second)
+
+
+class TestStacks:
+    """Seeds that are trained at once: each its own artifact, made again together where one of them is gone."""
+
+    words = ("train.parallel_seeds=2", "method=none")
+
+    def students(self, folder: Path) -> dict[str, bytes]:
+        return {path.parent.name: path.read_bytes() for path in folder.glob("distill/*/student.safetensors")}
+
+    def test_each_seed_is_an_artifact(self, run, tiny, tmp_path):
+        ran = run("distill", *tiny, *self.words, "seed=3", cache="cache")
+        assert ran.code == 0, ran.err
+        paths = [Path(line) for line in ran.out.splitlines()[-2:]]
+        manifests = [json.loads((path / "manifest.json").read_text())["document"] for path in paths]
+        assert [made["config"]["seed"] for made in manifests] == [3, 4]
+        assert [made["config"]["stack"] for made in manifests] == [[3, 4]] * 2
+        assert "parallel_seeds" not in manifests[0]["config"]["train"]
+        students = self.students(tmp_path / "cache")
+        assert len(set(students.values())) == 2
+        assert [len(metrics(path)) for path in paths] == [2, 2]
+        assert not list(tmp_path.glob("cache/distill/*/checkpoint"))
+
+    def test_a_lost_one_is_made_again_with_the_others_and_alike(self, run, tiny, tmp_path):
+        lost = Path(run("distill", *tiny, *self.words, cache="cache").out.splitlines()[-1])
+        before = self.students(tmp_path / "cache")
+        shutil.rmtree(tmp_path / "cache" / "distill" / lost.name)
+        ran = run("distill", *tiny, *self.words, cache="cache")
+        assert ran.code == 0, ran.err
+        assert self.students(tmp_path / "cache") == before
+
+    def test_eval_cuts_its_seeds_into_stacks(self, run, tiny, tmp_path):
+        words = [*tiny, "train.parallel_seeds=2", "eval.seeds=[4,0,7]"]
+        ran = run("eval", *words, cache="cache")
+        assert ran.code == 0, ran.err
+        made = [
+            json.loads(file.read_text())["document"]["config"]
+            for file in tmp_path.glob("cache/distill/*/manifest.json")
+        ]
+        found = sorted((config["seed"], config["method"]["name"], config.get("stack")) for config in made)
+        expected = [
+            (seed, method, stack) for seed, stack in ((0, [4, 0]), (4, [4, 0]), (7, None)) for method in ("kd", "none")
+        ]
+        assert found == sorted(expected)
+        again = run("eval", *words, cache="cache")
+        assert "build" not in again.err
+
+    def test_a_stack_that_fails_fails_as_one(self, run, tiny):
+        ran = run("distill", *tiny, *self.words, "train.lr=1e30", cache="cache")
+        assert ran.code == 1
+        assert ran.err.count("training diverged") == 1

@@ -182,7 +182,7 @@ class TestArmsOfTheDemo:
         assert not found["warnings"]
 
     def test_of_a_decoder_with_all_labels(self, run):
-        words = ["teacher=decoder", "teacher.labels=all", "images.n_pool=0", "eval.seeds=1"]
+        words = ["teacher=decoder", "teacher.labels=all", "images.n_pool=0", "eval.seeds=1", "train.batch_size=20"]
         arms = "eval.arms=[brain,labels_matched,random_readout,shuffled_within]"
         ran = run("eval", "experiment=smoke", *TINY, *words, arms, cache="cache")
         assert ran.code == 0, ran.err

@@ -13,7 +13,8 @@ import pytest
 from braindistill import config as schema
 from braindistill.cache import Cache
 from braindistill.compose import checked, make_arms, prepare_words
-from braindistill.execution import ensure, handed_over
+from braindistill.execution import ensure
+from braindistill.jobs import handed_over
 from braindistill.pipeline import Planner
 from braindistill.runtime import Runtime
 

@@ -157,6 +157,16 @@ def _quoted(cell: str) -> list[str]:
 
 
 ROWS = _rows()
+#: cases → what else the command needs
+MORE = {
+    "method=rdm": ["target=relations"],
+    "method=mask": ["target=mask"],
+    "method=voxels method=rkd method=similarity method=cka": ["target=voxels"],
+    "method=fitnet method=attention method=review method=crd": ["target=features", "teacher=cnn"],
+    "target=features": ["teacher=cnn"],
+    "method=combined": ["method.terms.kd=[method=kd]"],
+    "train.parallel_seeds=2": ["method=none"],
+}
 
 
 def test_table_of_keys_has_every_stage() -> None:
@@ -172,9 +182,7 @@ def test_table_of_keys_is_the_planners(row: tuple[str, str, set[str], str, set[s
     stage, case, keys, seed, inputs = row
     verb = {"images": "prepare", "features": "train-teacher", "predict": "eval"}.get(stage, stage)
     path = [f"{case.split('=')[0]}.path=soft_labels.npy"] if case in ("target=file", "teacher=human") else []
-    more = {"method=rdm": ["target=relations"]}.get(case, [])
-    if case in ("method=voxels", "method=rkd", "method=similarity", "method=cka"):
-        more = ["target=voxels"]
+    more = next((words for cases, words in MORE.items() if case in cases.split()), [])
 
     def step(seed: str) -> Step:
         steps = plan(verb, "fmri=simulated", case, *path, *more, "eval.seeds=1", seed)

@@ -166,6 +166,30 @@ def test_tost_means_the_90_percent_interval_is_inside_the_margin() -> None:
     assert tost(two_way_interval(np.ones((3, 4))), 0.5) == 1
 
 
+# --- subjects
+
+
+def test_subjects_are_a_one_sample_t() -> None:
+    differences = np.random.default_rng(0).normal(0.02, 0.01, size=5)
+    interval, oracle = statistics.across_subjects(differences), stats.ttest_1samp(differences, 0)
+    assert interval.estimate == pytest.approx(differences.mean())
+    assert interval.p == pytest.approx(oracle.pvalue)
+    assert interval.df == pytest.approx(4)
+    assert (interval.low, interval.high) == pytest.approx(tuple(oracle.confidence_interval(0.95)))
+    narrow = statistics.across_subjects(differences, level=0.8)
+    assert (narrow.low, narrow.high) == pytest.approx(tuple(oracle.confidence_interval(0.8)))
+
+
+def test_one_subject_and_equal_subjects_are_answered_without_nan() -> None:
+    assert statistics.across_subjects([0.1]) == Interval(0.1, None, None, None, None, None)
+    equal = statistics.across_subjects([0.1] * 4)
+    assert (equal.low, equal.high, equal.p, equal.df, equal.standard_error) == (0.1, 0.1, 2 / 2**4, 3.0, 0.0)
+    assert statistics.across_subjects([0.0, 0.0]).p == 1
+    for wrong in ([], [[0.1, 0.2]], [0.1, np.nan]):
+        with pytest.raises(ValueError, match="differences"):
+            statistics.across_subjects(wrong)
+
+
 # --- the claim
 
 

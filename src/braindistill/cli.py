@@ -129,7 +129,7 @@ def verb_help(verb: str, words: Sequence[str] = ()) -> str:
     chosen = dict(word.split("=", 1) for word in words if "=" in word)
     for group in groups:
         names = choices(group)
-        lines.append(f"  {group + '=':12}{' | '.join(names)}")
+        lines.append(f"  {group + '=':12}{' | '.join(_abbreviated(names))}")
         shown = names[0] if len(names) == 1 else chosen.get(group)
         file = find_configs() / group / f"{shown}.yaml"
         if file.exists():
@@ -148,6 +148,20 @@ def verb_help(verb: str, words: Sequence[str] = ()) -> str:
         *(f"  braindistill {example}" for example in examples),
     ]
     return "\n".join(lines)
+
+
+def _abbreviated(names: Sequence[str], most: int = 12) -> list[str]:
+    """Names of which there are many of one kind (``cifar100_…``), as the first of them and how many more."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(name.split("_")[0], []).append(name)
+    return [
+        shown
+        for members in kinds.values()
+        for shown in (
+            members if len(members) < most else [members[0], f"… {len(members) - 1} more {members[0].split('_')[0]}_…"]
+        )
+    ]
 
 
 def _hand_over(verb: str, words: list[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from braindistill import config as schema
 from braindistill.errors import UserError, nearest
 from braindistill.images.assembly import SPLIT
+from braindistill.methods.signatures import needs_target
 from braindistill.pipeline import Arm
 from braindistill.plugins import load_plugins
 
@@ -115,13 +116,13 @@ def make_arms(
             known = nearest(name, definitions)
             raise UserError(f"eval.arms: no arm is called {name!r}; {known} (add it: +eval.definitions.{name}=[…])")
         try:
-            own = [_prepare(_parse(word), extra) for word in definitions[name]]
+            own = [_prepare(_parse(_quote_arm(word)), extra) for word in definitions[name]]
             taken = {_key(word) for word in own}
             shared = [key for key in taken if key.split(".")[0] in ("seed", "eval", "runtime", "plugins")]
             if shared:
                 raise UserError(f"{shared[0]} is the same for all arms; give it on the command line")
             merged = [word for word in words if _key(word) not in taken] + own
-            arm = _make_arm(name, definitions[name], merged, compose)
+            arm = _make_arm(name, definitions[name], merged, compose, extra)
             check_own_words(own, arm.config(base["seed"]))
             _check_test_images(arm.config(base["seed"])["images"], base["images"])
         except UserError as error:
@@ -137,21 +138,69 @@ def _check_test_images(images: dict[str, Any], of_others: dict[str, Any]) -> Non
             raise UserError(f"images.{option} would give it other test images than the other arms have")
 
 
-def _make_arm(name: str, own: list[str], words: list[str], compose: Callable[[list[str]], Any]) -> Arm:
+def _make_arm(
+    name: str, own: list[str], words: list[str], compose: Callable[[list[str]], Any], extra: Path | None
+) -> Arm:
+    config = under_seeds(_composed(words, compose), words, compose, extra)
+    kept = [word for word in plain_words(words) if not word.lstrip("+~").startswith(("eval.", "runtime.", "seed="))]
+    return Arm(name, config, kept, own)
+
+
+def under_seeds(
+    composed: Any, words: list[str], compose: Callable[[list[str]], Any], extra: Path | None = None
+) -> Callable[[int | None], dict[str, Any]]:
+    """The checked config as a function of the seed (None: its own).
+
+    That of ``method=combined`` has ``terms``: name → the config that the term's overrides make of the same words.
+
+    Raises
+    ------
+    UserError
+        A term that isn't made of a method, a target and a teacher, or whose method learns from no target.
+    """
+    terms = {}
+    first = checked(composed)
+    if first["method"]["name"] == "combined":
+        terms = {name: _term(name, own, words, compose, extra) for name, own in first["method"]["terms"].items()}
+        if not terms:
+            raise UserError(
+                "method=combined sums terms, and there is none; add method.terms.NAME=[method=…,target=…,teacher=…]"
+            )
+
+    @functools.cache
+    def config(seed: int | None) -> dict[str, Any]:
+        made = checked(composed, seed)
+        return made | ({"terms": {name: checked(term, seed) for name, term in terms.items()}} if terms else {})
+
+    return config
+
+
+def _term(name: str, own: list[str], words: list[str], compose: Callable[[list[str]], Any], extra: Path | None) -> Any:
+    overrides = [_prepare(_parse(word), extra) for word in own]
+    taken = {_key(word) for word in overrides}
+    for key in taken:
+        if key.split(".")[0] not in ("method", "target", "teacher"):
+            raise UserError(
+                f"method.terms.{name}: {key} belongs to no term; a term has a method, a target and a teacher"
+            )
+    kept = [word for word in words if _key(word) not in taken and _key(word).split(".")[0] != "method"]
+    composed = _composed([*kept, *overrides], compose)
+    found = checked(composed)
+    check_own_words(overrides, found)
+    method = found["method"]["name"]
+    if method == "combined" or not needs_target(method):
+        raise UserError(f"method.terms.{name}: method={method} learns from no target of its own; take kd, voxels …")
+    return composed
+
+
+def _composed(words: list[str], compose: Callable[[list[str]], Any]) -> Any:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        composed = compose(words)
+        return compose(words)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
-
-    @functools.cache
-    def config(seed: int) -> dict[str, Any]:
-        return checked(composed, seed)
-
-    kept = [word for word in plain_words(words) if not word.lstrip("+~").startswith(("eval.", "runtime.", "seed="))]
-    return Arm(name, config, kept, own)
 
 
 def _prepare(override: Override, extra: Path | None = None) -> str:
@@ -192,8 +241,11 @@ def _plug_in(overrides: Sequence[Override]) -> list[str]:
 
 
 def _quote_arm(word: str) -> str:
-    """``+eval.definitions.NAME=[teacher=cnn,seed=1]``: Hydra's grammar wants each of the overrides in quotes."""
-    match = re.fullmatch(r"(\+{0,2}eval\.definitions\.[^=]+)=\[([^'\"]*)\]", word)
+    """``+eval.definitions.NAME=[teacher=cnn,seed=1]``: Hydra's grammar wants each of the overrides in quotes.
+
+    So do those of ``method.terms.NAME``.
+    """
+    match = re.fullmatch(r"(\+{0,2}(?:eval\.definitions|method\.terms)\.[^=]+)=\[([^'\"]*)\]", word)
     if not match:
         return word
     overrides = re.split(r",(?![^\[]*\])", match[2])

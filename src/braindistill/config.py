@@ -16,7 +16,8 @@ from typing import Any, get_type_hints
 
 from braindistill.coercion import coerce, fit_any
 from braindistill.errors import UserError, nearest
-from braindistill.exports import definitions, syntax
+from braindistill.exports import definitions, plugged_into, syntax
+from braindistill.methods.signatures import published_weight, takes
 from braindistill.runtime import find_data
 
 #: group → (package, pattern of the function an option configures, functions whose options every member shares)
@@ -34,6 +35,12 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 #: groups that have one member, which needs no name
 SINGLE = ("train", "eval", "runtime")
 REQUIRED = object()
+#: what a method works on → the function of ``students`` whose options say which layers these are
+_LAYERS = {
+    "student_features": "choose_layer",
+    "teacher_features": "choose_teacher_layer",
+    "student_layers": "choose_pairs",
+}
 #: a positional parameter whose class is called so stands for the options that are the class's fields
 _BUNDLE = "Options"
 _PACKAGE = Path(__file__).parent
@@ -72,11 +79,8 @@ def plugged(group: str) -> dict[str, str]:
     """The members that users' modules add to a group: name → module."""
     package, pattern, _ = GROUPS[group]
     prefix, _, suffix = pattern.partition("{}")
-    return {
-        function.removeprefix(prefix).removesuffix(suffix): module
-        for function, (module, _) in definitions(_PACKAGE / package).items()
-        if not module.startswith(".")
-    }
+    added = plugged_into(package)
+    return {function.removeprefix(prefix).removesuffix(suffix): module for function, module in added.items()}
 
 
 def options(group: str, name: str) -> dict[str, Option]:
@@ -90,16 +94,30 @@ def options(group: str, name: str) -> dict[str, Option]:
     package, pattern, shared = GROUPS[group]
     function = pattern.format(name)
     found = dict(_signature(package, function, f"{group}={name}"))
-    if group == "method" and any(name.startswith("teacher_") for name in parameters(group, name)):
-        shared = ("objective",)
-        if "student_features" in parameters(group, name):
-            found |= _signature("students", "tap", f"{group}={name}")
+    if group == "method":
+        found |= _around_method(name, found)
     if group == "fmri" and "subject" in found:  # fmri.load reads several one after the other and joins them
         shared = (*shared, "combine_subjects")
         found["subject"] = Option(ast.parse("int | list[int]", mode="eval").body, found["subject"].default)
     for other in shared:
         found |= _signature(package, other, f"{group}={name}")
     return found
+
+
+def _around_method(name: str, own: Mapping[str, Option]) -> dict[str, Option]:
+    """Options of what surrounds a method: its adapter, its layers, its weights."""
+    where, positional = f"method={name}", parameters("method", name)
+    found: dict[str, Option] = {}
+    if f"adapt_{name}" in definitions(_PACKAGE / "students"):
+        found |= _signature("students", f"adapt_{name}", where)
+    for parameter, function in _LAYERS.items():
+        if parameter in positional:
+            found |= _signature("students", function, where)
+    if takes(name):
+        found |= _signature("methods", "objective", where) | _signature("methods", "weigh", where)
+        weight = found["target_weight"]
+        found["target_weight"] = dataclasses.replace(weight, default=published_weight(name))
+    return {key: option for key, option in found.items() if key not in own}
 
 
 def parameters(group: str, name: str) -> list[str]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +32,51 @@ def syntax(file: Path) -> ast.Module:
 _plugged: dict[str, dict[str, tuple[str, ast.stmt]]] = {}
 
 
-def definitions(folder: Path) -> dict[str, tuple[str, ast.stmt]]:
+#: the beginning of a public function or class at the top level; to parse every file for them takes a quarter of a second
+_BEGINNING = re.compile(r"^(?:def|class) ([A-Za-z]\w*)[(:\[]", re.M)
+
+
+class Definitions(Mapping[str, tuple[str, ast.stmt]]):
     """Every public top-level function and class of a package folder and of what is plugged into it.
 
-    Returns
-    -------
-    dict
-        name → (module, syntax node); a module of the package itself is relative: ``.logits``.
+    name → (module, syntax node); a module of the package itself is relative: ``.logits``. A file is parsed when a node of
+    it is asked for.
     """
-    return _own(folder) | _plugged.get(folder.name, {})
+
+    def __init__(self, folder: Path) -> None:
+        self.files, self.plugged = _own(folder), _plugged.get(folder.name, {})
+
+    def __getitem__(self, name: str) -> tuple[str, ast.stmt]:
+        if name in self.plugged:
+            return self.plugged[name]
+        file = self.files[name]
+        return f".{file.stem}", next(node for node in syntax(file).body if getattr(node, "name", "") == name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.files, **self.plugged})
+
+    def __len__(self) -> int:
+        return len({**self.files, **self.plugged})
+
+
+def definitions(folder: Path) -> Definitions:
+    """What a package offers."""
+    return Definitions(folder)
 
 
 @functools.cache
-def _own(folder: Path) -> dict[str, tuple[str, ast.stmt]]:
-    found: dict[str, tuple[str, ast.stmt]] = {}
+def _own(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
     for file in sorted(folder.glob("*.py")):
         if file.stem != "__init__":
-            for node in syntax(file).body:
-                if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                    found.setdefault(node.name, (f".{file.stem}", node))
+            for name in _BEGINNING.findall(file.read_text(encoding="utf-8")):
+                found.setdefault(name, file)
     return found
+
+
+def plugged_into(package: str) -> dict[str, str]:
+    """The functions that users' modules add to a package: name → module."""
+    return {name: module for name, (module, _) in _plugged.get(package, {}).items()}
 
 
 def plug(package: str, module: str, node: ast.FunctionDef) -> None:

@@ -19,9 +19,10 @@ from braindistill.cache.provenance import code_digest
 from braindistill.cache.step import Step
 from braindistill.errors import UserError
 from braindistill.images.assembly import SPLIT
-from braindistill.methods.signatures import needs_target
+from braindistill.methods.signatures import needs_target, takes
 from braindistill.plugins import source
 from braindistill.runtime import progress
+from braindistill.training.options import AUGMENTATION
 
 #: meaning of each stage's output: raise the number by hand when it changes, and old artifacts are no longer used
 VERSIONS = {
@@ -102,7 +103,7 @@ class Planner:
         if "student" in needs:
             parts["student"] = config["student"]
         if "training" in needs:
-            parts["train"] = config["train"]
+            parts["train"] = _training(config)
         elif "runtime" in needs:
             parts["train"] = {"threads": config["train"]["threads"]}
         if "responses" in needs:
@@ -124,6 +125,8 @@ class Planner:
             "seed": config["seed"],
             "train": {"threads": config["train"]["threads"]},
         }
+        if config["target"].get("views"):  # the teacher sees what the student will see
+            parts["train"] |= {key: config["train"][key] for key in AUGMENTATION}
         inputs = {"images": self.images(config, words)}
         origin = "a file"
         if needs_teacher(config):
@@ -131,37 +134,51 @@ class Planner:
             origin = inputs["teacher"].title
         return self._step("export", parts, inputs, words, f"{config['target']['name']} of {origin}")
 
-    def student(self, config: Mapping[str, Any], words: list[str]) -> Step:
-        parts = {key: config[key] for key in ("student", "method", "train", "seed")} | {
-            "images": _split_options(config)
+    def student(
+        self, config: Mapping[str, Any], words: list[str], stack: list[int] | None = None, label: str = ""
+    ) -> Step:
+        """A student; ``stack`` names the seeds that are trained at once, and ``label`` tells stacks of equal options apart."""
+        parts = {key: config[key] for key in ("student", "method", "seed")} | {
+            "train": _training(config),
+            "images": _split_options(config),
         }
         inputs = {"images": self.images(config, words)}
-        method, target = config["method"]["name"], config["target"]["name"]
-        if uses_target(config):
-            kind = needs_target(method)
-            if kind != {"file": "soft_labels"}.get(target, target):
+        terms = terms_of(config)
+        for name, term in terms.items():
+            kinds, target = takes(term["method"]["name"]), term["target"]["name"]
+            if {"file": "soft_labels"}.get(target, target) not in kinds:
                 raise UserError(
-                    f"method={method} learns from {kind}, and target={target} holds no such: take target={kind}"
+                    f"method={term['method']['name']} learns from {' or '.join(kinds)}, and target={target} holds no such: "
+                    f"take target={kinds[0]}"
                 )
-            inputs["target"] = self.target(config, words)
-        what = f"{config['student']['name']} by {method}, seed {config['seed']}"
-        return self._step("distill", parts, inputs, words, what)
+            inputs[f"target/{name}" if is_combined(config) else "target"] = self.target(term, words)
+        if is_combined(config):
+            parts["method"] = config["method"] | {"terms": {name: term["method"] for name, term in terms.items()}}
+        together = ""
+        if stack and len(stack) > 1:
+            parts["stack"] = stack
+            together = json.dumps([label, parts | {"seed": None}], sort_keys=True)
+        what = f"{config['student']['name']} by {config['method']['name']}, seed {config['seed']}"
+        return self._step("distill", parts, inputs, words, what, together)
 
-    def prediction(self, config: Mapping[str, Any], words: list[str]) -> Step:
-        inputs = {"images": self.images(config, words), "student": self.student(config, words)}
+    def prediction(
+        self, config: Mapping[str, Any], words: list[str], stack: list[int] | None = None, label: str = ""
+    ) -> Step:
+        inputs = {"images": self.images(config, words), "student": self.student(config, words, stack, label)}
         parts = {"train": {"threads": config["train"]["threads"]}}
         return self._step("predict", parts, inputs, words, f"predictions of {inputs['student'].title}")
 
-    def arm(self, arm: Arm, seed: int) -> dict[str, Step]:
-        """What the evaluation reads of an arm under a seed: its ``prediction`` and, where it has them, ``target`` and
-        ``teacher``."""
+    def arm(self, arm: Arm, seed: int, seeds: list[int]) -> dict[str, Step]:
+        """What the evaluation reads of an arm under one of its seeds: its ``prediction`` and, where it has them, ``target``
+        and ``teacher``; of several terms those of the first."""
         config, words = arm.config(seed), [*arm.overrides, f"seed={seed}"]
         try:
-            steps = {"prediction": self.prediction(config, words)}
-            if uses_target(config):
-                steps["target"] = self.target(config, words)
-                if needs_teacher(config):
-                    steps["teacher"] = self.teacher(config, words)
+            stack = stack_of(seed, seeds, config["train"]["parallel_seeds"])
+            steps = {"prediction": self.prediction(config, words, stack, arm.name)}
+            for first in list(terms_of(config).values())[:1]:
+                steps["target"] = self.target(first, words)
+                if needs_teacher(first):
+                    steps["teacher"] = self.teacher(first, words)
         except UserError as error:
             raise UserError(f"arm {arm.name}: {error}") from error
         return steps
@@ -174,8 +191,9 @@ class Planner:
         described: dict[str, Any] = {}
         for arm in arms:
             for seed in seeds_of(config):
-                inputs |= {f"{kind}/{arm.name}/{seed}": step for kind, step in self.arm(arm, seed).items()}
-            first = arm.config(seeds_of(config)[0])
+                steps = self.arm(arm, seed, seeds_of(config))
+                inputs |= {f"{kind}/{arm.name}/{seed}": step for kind, step in steps.items()}
+            first = described_by(arm.config(seeds_of(config)[0]))
             shown = {group: first[group] for group in DESCRIBED}
             shown |= {"target": {}} if not uses_target(first) else {}
             shown |= {"teacher": {}} if not (uses_target(first) and needs_teacher(first)) else {}
@@ -197,7 +215,15 @@ class Planner:
         folder = Path(key_or_folder)
         return folder if folder.is_dir() else self.cache.find(key_or_folder)
 
-    def _step(self, stage: str, parts: dict[str, Any], inputs: dict[str, Step], words: list[str], title: str) -> Step:
+    def _step(
+        self,
+        stage: str,
+        parts: dict[str, Any],
+        inputs: dict[str, Step],
+        words: list[str],
+        title: str,
+        together: str = "",
+    ) -> Step:
         identity = json.dumps([stage, parts, {name: step.key for name, step in inputs.items()}], sort_keys=True)
         if identity in self._known:
             return self._known[identity]
@@ -219,14 +245,37 @@ class Planner:
             files[f"plugin {module}"] = fingerprint(source(module), memo)
         code = code_digest(f"braindistill.stages.{stage.replace('-', '_')}")
         command = f"braindistill {VERBS.get(stage, stage)} {shlex.join([*words, *self.flags])}".rstrip()
-        step = Step(stage, VERSIONS[stage], parts, inputs, files, code, command, title, paths)
+        step = Step(stage, VERSIONS[stage], parts, inputs, files, code, command, title, paths, together)
         self._known[identity] = step
         return step
 
 
+def is_combined(config: Mapping[str, Any]) -> bool:
+    """Is the method a sum of several?"""
+    return config["method"]["name"] == "combined"
+
+
+def terms_of(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Name of a term → its config: of ``method=combined`` those that were composed for it, else the method's own, or none."""
+    if is_combined(config):
+        return dict(config["terms"])
+    return {config["method"]["name"]: config} if uses_target(config) else {}
+
+
+def described_by(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config that says where an arm's target is from: of several terms the first."""
+    return next(iter(config["terms"].values())) if is_combined(config) else config
+
+
+def stack_of(seed: int, seeds: list[int], size: int) -> list[int]:
+    """The seeds that a seed is trained with: its part of the list, cut into parts of ``size``."""
+    start = seeds.index(seed) // size * size
+    return seeds[start : start + size]
+
+
 def uses_target(config: Mapping[str, Any]) -> bool:
     """Does the arm's method learn from a target? Read from its signature."""
-    return needs_target(config["method"]["name"]) is not None
+    return is_combined(config) or needs_target(config["method"]["name"])
 
 
 def needs_teacher(config: Mapping[str, Any]) -> bool:
@@ -249,14 +298,25 @@ def seeds_of(config: Mapping[str, Any]) -> list[int]:
     return seeds
 
 
-def step_for(verb: str, planner: Planner, config: Mapping[str, Any], words: list[str]) -> list[Step]:
-    """The artifacts that a verb (other than eval) is asked for; the last one is the one it prints."""
+def step_for(
+    verb: str, planner: Planner, config: Mapping[str, Any], words: list[str], under: Callable[[int], Mapping[str, Any]]
+) -> list[Step]:
+    """The artifacts that a verb (other than eval) is asked for; the last one is the one it prints.
+
+    ``under`` gives the config under another seed: ``distill`` with ``train.parallel_seeds`` makes those of several.
+    """
     if verb == "prepare":
         # somebody who only names fMRI data has no student's pictures to join them with yet
         named = any(word.lstrip("+").startswith(("images", "experiment")) for word in words)
         return [*([planner.images(config, words)] if named else []), planner.responses(config, words)]
-    single = {"train-teacher": planner.teacher, "export": planner.target, "distill": planner.student}
-    return [single[verb](config, words)]
+    if verb == "train-teacher":
+        return [planner.teacher(config, words)]
+    if verb == "export":
+        return [planner.target(config, words)]
+    seeds = [config["seed"] + offset for offset in range(config["train"]["parallel_seeds"])]
+    if len(seeds) == 1:
+        return [planner.student(config, words)]
+    return [planner.student(under(seed), [*words, f"seed={seed}"], seeds) for seed in seeds]
 
 
 def _used_files(options: Mapping[str, Any]) -> list[str]:
@@ -266,6 +326,11 @@ def _used_files(options: Mapping[str, Any]) -> list[str]:
         return []
     subjects = options["subject"] if isinstance(options["subject"], list) else [options["subject"]]
     return [pattern for subject in subjects for pattern in name_files(options, subject)]
+
+
+def _training(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one training: which others go on beside it is no part of them."""
+    return {key: value for key, value in config["train"].items() if key != "parallel_seeds"}
 
 
 def _split_options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from typing import Any, cast
 from braindistill.cache import Cache
 from braindistill.cache.provenance import versions
 from braindistill.cache.step import Step
-from braindistill.compose import check_own_words, check_plugins, checked, make_arms, plain_words
+from braindistill.compose import check_own_words, check_plugins, make_arms, plain_words, under_seeds
 from braindistill.errors import UserError
-from braindistill.execution import Missing, ensure, estimate, machine_fault, missing_steps, root_causes
+from braindistill.execution import Missing, ensure, estimate, missing_steps, root_causes
 from braindistill.inspection import inspect_cache
-from braindistill.pipeline import Arm, Planner, needs_teacher, seeds_of, step_for, uses_target
+from braindistill.jobs import machine_fault
+from braindistill.pipeline import Arm, Planner, described_by, needs_teacher, seeds_of, step_for, uses_target
 from braindistill.runtime import Runtime, say, set_verbosity, warn
 
 
@@ -53,7 +54,8 @@ def perform(verb: str, action: list[str], composed: Any) -> int:
 def _perform(verb: str, action: list[str], composed: Any) -> int:
     job = Job.current()
     check_plugins(job.words, composed)
-    config = checked(composed)
+    under = under_seeds(composed, job.words, _compose, job.extra)
+    config = under(None)
     runtime = Runtime(**config["runtime"])
     if runtime.workers < 0 or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", runtime.device):
         raise UserError("runtime: expected workers ≥ 0 and device=auto, cpu, cuda or cuda:N")
@@ -67,11 +69,21 @@ def _perform(verb: str, action: list[str], composed: Any) -> int:
     cache = Cache(Path(runtime.cache), say=say, warn=warn)
     if verb == "eval":
         return _eval(cache, config, runtime, job)
-    targets = step_for(verb, Planner(cache, job.flags), config, job.recorded)
+    targets = step_for(verb, Planner(cache, job.flags), config, job.recorded, under)
     if runtime.dry_run:
         return _print_plan(cache, targets)
     failures = ensure(cache, targets, runtime)
-    return _report_failures(failures) or _print_path(cache, targets[-1])
+    if failures:
+        return _report_failures(failures)
+    # several only where a verb makes several of its kind
+    asked = [step for step in targets if step.stage == targets[-1].stage]
+    return max(_print_path(cache, step) for step in asked)
+
+
+def _compose(words: list[str]) -> Any:
+    import hydra
+
+    return hydra.compose("config", words)
 
 
 @dataclass(frozen=True)
@@ -112,16 +124,14 @@ class Job:
 
 
 def _eval(cache: Cache, config: dict[str, Any], runtime: Runtime, job: Job) -> int:
-    import hydra
-
     seeds = seeds_of(config)
-    arms = make_arms(job.words, config, lambda words: hydra.compose("config", words), job.extra)
+    arms = make_arms(job.words, config, _compose, job.extra)
     check_own_words(job.words, config, *(arm.config(seeds[0]) for arm in arms))
     planner = Planner(cache, job.flags)
     common = [word for word in job.recorded if not word.lstrip("+").startswith("eval.")]
     data = [planner.images(config, common), planner.responses(config, common)]
     for arm in arms:  # one that can't be planned is told before anything is built
-        planner.arm(arm, seeds[0])
+        planner.arm(arm, seeds[0], seeds)
     if runtime.upstream == "build" and not runtime.dry_run:  # which arms apply depends on the data
         failures = ensure(cache, data, runtime)
         if failures:
@@ -150,7 +160,7 @@ def _eval(cache: Cache, config: dict[str, Any], runtime: Runtime, job: Job) -> i
 
 def _why_not(arm: Arm, arms: list[Arm], seed: int, rois: set[str] | None, n_classes: int | None) -> str | None:
     """The reason why the data or the experiment can't have an arm, or None."""
-    config = arm.config(seed)
+    config = described_by(arm.config(seed))
     teacher = config["teacher"]
     taught = uses_target(config) and needs_teacher(config)
     control = config["target"].get("control") if uses_target(config) else None

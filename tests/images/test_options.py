@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from braindistill import images, methods, students
 from braindistill.images import assemble, check_overlap, split
-from braindistill.methods import needs_target, objective
+from braindistill.methods import needs_target, objective, weigh
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 READERS = ("digits", "arrays", "folder", "mnist")
@@ -18,7 +18,7 @@ FUNCTIONS = {
     **{("images", name): (getattr(images, f"load_{name}"), assemble, check_overlap, split) for name in READERS},
     **{("student", name): (getattr(students, name),) for name in ("small_cnn", "resnet20", "resnet18")},
     **{
-        ("method", name): (getattr(methods, f"{name}_loss"), *([objective] if needs_target(name) else []))
+        ("method", name): (getattr(methods, f"{name}_loss"), *([objective, weigh] if needs_target(name) else []))
         for name in ("none", "label_smoothing", "kd")
     },
 }

@@ -80,6 +80,7 @@ def test_no_teacher_sees_a_test_picture(run, write, tmp_path, labels) -> None:
             "teacher.n_folds=2",
             "student.width=4",
             "train.epochs=1",
+            "train.batch_size=18",
         ]
         ran = run("distill", *words, cache=tmp_path / f"cache{seed}")
         assert ran.code == 0, ran.err

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import log_loss
 
-from braindistill.metrics.calibration import brier, ece, entropy, nll
+from braindistill.metrics.calibration import brier, ece, entropy, nll, reliability_curve
 
 
 def drawn(seed: int = 0, images: int = 200, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -82,3 +82,24 @@ def test_logits_and_log_probabilities_are_not_taken_for_probabilities() -> None:
             call(np.full((2, 3), np.nan))
     with pytest.raises(ValueError, match="n_bins"):
         ece(probabilities, labels, 0)
+
+
+def test_reliability_curve_by_hand() -> None:
+    probabilities = np.array([[0.6, 0.4]] * 5 + [[0.1, 0.9]] * 5)
+    curve = reliability_curve(probabilities, [0, 0, 0, 1, 1, 1, 1, 1, 1, 0], n_bins=2)
+    assert curve.confidence == pytest.approx([0.6, 0.9])
+    assert curve.accuracy == pytest.approx([0.6, 0.8])
+    assert curve.share == pytest.approx([0.5, 0.5])
+    assert len(reliability_curve(np.full((6, 2), 0.5), [0, 1] * 3, n_bins=4).share) == 1  # ties share a bin
+
+
+@given(st.integers(0, 1000), st.integers(1, 30))
+def test_the_gap_of_the_reliability_curve_is_ece(seed: int, n_bins: int) -> None:
+    probabilities, labels = drawn(seed, images=40)
+    curve = reliability_curve(probabilities, labels, n_bins)
+    gap = np.sum(curve.share * np.abs(curve.accuracy - curve.confidence))
+    assert gap == pytest.approx(ece(probabilities, labels, n_bins))
+    assert curve.share.sum() == pytest.approx(1)
+    assert (curve.share > 0).all()
+    assert (np.diff(curve.confidence) > 0).all()
+    assert np.sum(curve.share * curve.accuracy) == pytest.approx((probabilities.argmax(1) == labels).mean())

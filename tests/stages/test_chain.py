@@ -137,7 +137,12 @@ def test_every_kind_of_teacher_is_written(chain: Chain) -> None:
         "features": {"labels": "student", "n_folds": 2},
         "encoder": {"n_folds": 2},
     }.items():
-        config = {"teacher": {"name": name} | options, "images": SPLIT, "seed": 0, "train": {"epochs": 1}}
+        config = {
+            "teacher": {"name": name} | options,
+            "images": SPLIT,
+            "seed": 0,
+            "train": {"epochs": 1, "batch_size": 20},
+        }
         inputs = {"responses": chain.root / "responses", "images": chain.root / "images", "features": chain.features()}
         train_teacher.run(config, inputs, chain.out(name), RUNTIME)
         assert json.loads((chain.root / name / "teacher.json").read_text())["name"] == name

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split
@@ -18,7 +18,7 @@ from braindistill.runtime import Runtime
 from braindistill.students import fitting, load
 from braindistill.students.fitting import fit_student
 from braindistill.targets import Relations, SoftLabels, Voxels
-from braindistill.training import Validation
+from braindistill.training import Learner, Validation
 
 RUNTIME = Runtime(device="cpu", tensorboard=False, verbosity=0)
 SMALL = {"name": "small_cnn", "width": 4}
@@ -50,15 +50,43 @@ def fit(
     folder: Path,
     image_set: ImageSet,
     split: Split,
-    target: SoftLabels | None = None,
+    target: Any | None = None,
     method: dict[str, Any] | None = None,
     seed: int = 0,
     **training: Any,
 ) -> dict[str, Tensor]:
-    folder.mkdir(exist_ok=True)
-    options = {"epochs": 3, "batch_size": 10} | training
-    fit_student(image_set, split, target, SMALL, method or {"name": "none"}, options, seed, folder, RUNTIME)
+    learn(folder, image_set, split, target, method, seed, **training)
     return load(folder).network.state_dict()
+
+
+def learn(
+    folder: Path,
+    image_set: ImageSet,
+    split: Split,
+    target: Any | None = None,
+    method: dict[str, Any] | None = None,
+    seed: int = 0,
+    **training: Any,
+) -> list[dict[str, float]]:
+    """The history; ``target`` is the method's own, or one for each term of ``combined``."""
+    folder.mkdir(exist_ok=True)
+    own = method or {"name": "none"}
+    targets = target if isinstance(target, dict) else {} if target is None else {own["name"]: target}
+    options = {"epochs": 3, "batch_size": 10} | training
+    return fit_student(image_set, split, targets, SMALL, own, options, seed, folder, RUNTIME)
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> list[Learner]:
+    """Collects learners instead of training them."""
+    seen: list[Learner] = []
+
+    def note(learners: list[Learner], *_: Any) -> list[list[dict[str, float]]]:
+        seen.extend(learners)
+        return [[] for _ in learners]
+
+    monkeypatch.setattr(fitting, "train", note)
+    return seen
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -91,51 +119,45 @@ def test_the_pools_labels_are_never_used(tmp_path: Path, image_set: ImageSet, sp
 
 
 def test_arms_of_a_seed_start_from_the_same_weights_and_normalisation(
-    tmp_path: Path, image_set: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_set: ImageSet, split: Split, prepared: list[Learner]
 ) -> None:
-    started: list[Any] = []
-
-    def spy(network: nn.Module, data: Any, *rest: Any, **options: Any) -> list[dict[str, float]]:
-        started.append(({key: value.clone() for key, value in network.state_dict().items()}, data))
-        return []
-
-    monkeypatch.setattr(fitting, "train", spy)
     target = soft_labels(image_set, np.arange(30))
     arms = [(None, {"name": "none"}, 0), (None, {"name": "label_smoothing"}, 0), (target, KD, 0), (target, KD, 1)]
     for place, (soft, method, seed) in enumerate(arms):
         fit(tmp_path / str(place), image_set, split, soft, method, seed)
-    weights = [state for state, _ in started]
+    weights = [learner.network.state_dict() for learner in prepared]
     assert equal(weights[0], weights[1])
     assert equal(weights[0], weights[2])
     assert not equal(weights[2], weights[3])
-    sets = [data for _, data in started]
+    sets = [learner.data for learner in prepared]
     assert {data.epoch_size for data in sets} == {30}, "every arm makes the same number of steps"
     assert {data.mean.item() for data in sets} == {sets[0].mean.item()}
     known = torch.from_numpy(image_set.train_images[:30]).double() / 255
     assert sets[0].mean.item() == pytest.approx(known.mean().item(), abs=1e-6)
     assert sets[0].std.item() == pytest.approx(known.std(correction=0).item(), abs=1e-6)
     assert [len(data.images) for data in sets] == [10, 10, 30, 30]
-    assert sets[0].target is None
+    assert not sets[0].targets
     assert sets[2].labels.tolist() == [0, 1] * 5 + [-1] * 20
+    assert not sets[2].has_target, "all have one, and so no step asks which"
+    assert sets[2].log_targets == {"kd"}
+    assert sets[0].names == image_set.train_ids[:10].tolist()
 
 
 def test_rows_of_a_target_are_joined_by_id(
-    tmp_path: Path, image_set: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_set: ImageSet, split: Split, prepared: list[Learner]
 ) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr(fitting, "train", lambda network, data, *rest, **options: seen.append(data) or [])
     rows = np.array([25, 3, 12])  # an incomplete target in another order, with the classes turned round
     target = soft_labels(image_set, rows)
     target.classes = ["b", "a"]
     fit(tmp_path, image_set, split, target, KD)
-    data = seen[0]
+    data = prepared[0].data
     used = np.concatenate([np.arange(10), [12, 25]])  # labelled images, and the pool's that have a target
     assert torch.equal(data.images, torch.from_numpy(image_set.train_images[used]))
-    assert data.has_target.tolist() == [row in rows for row in used.tolist()]
+    assert data.has_target["kd"].tolist() == [row in rows for row in used.tolist()]
     for place, row in enumerate(used.tolist()):
         if row in rows:
             wanted = target.log_probabilities[rows.tolist().index(row), ::-1]
-            np.testing.assert_array_equal(data.target[place], wanted)
+            np.testing.assert_array_equal(data.targets["kd"][place], wanted)
     assert data.labels.tolist() == [0, 1] * 5 + [-1, -1]
     assert data.epoch_size == 30
 
@@ -187,29 +209,27 @@ def voxels(image_set: ImageSet, rows: np.ndarray) -> Voxels:
 
 
 def test_voxels_are_joined_and_scaled_for_the_student(
-    tmp_path: Path, image_set: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_set: ImageSet, split: Split, prepared: list[Learner]
 ) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr(fitting, "train", lambda network, data, *rest, **options: seen.append((network, data)) or [])
     rows = np.arange(29, 4, -1)  # the first five labelled images have none
     target = voxels(image_set, rows)
     fit(tmp_path, image_set, split, target, VOXELS)
-    network, data = seen[0]
-    assert data.has_target.tolist() == [False] * 5 + [True] * 25
-    learnt = data.target[data.has_target].numpy()
+    network, data = prepared[0].network, prepared[0].data
+    assert data.has_target["voxels"].tolist() == [False] * 5 + [True] * 25
+    learnt = data.targets["voxels"][data.has_target["voxels"]].numpy()
     np.testing.assert_allclose(learnt.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(learnt.std(0), 1, atol=1e-5)
     np.testing.assert_array_equal(learnt[:, 0] > 0, image_set.train_labels[5:30] == 1)
-    assert network.head.out_features == 3
+    assert network.adapters["voxels"].head.out_features == 3
 
 
 def test_voxels_shape_the_features(tmp_path: Path, image_set: ImageSet, split: Split) -> None:
     """With four labels only, which alone leave the classes mixed up, 30 images' voxels tell them apart."""
     target = voxels(image_set, np.arange(30))
     heavy = VOXELS | {"target_weight": 10.0}
-    before = fit(tmp_path / "a", image_set, split, target, heavy, epochs=20, lr=0.02)
+    before = fit(tmp_path / "a", image_set, split, target, heavy, epochs=20, lr=0.01)
     assert set(before) == set(fit(tmp_path / "b", image_set, split)), "the head is not saved"
-    assert equal(before, fit(tmp_path / "c", image_set, split, target, heavy, epochs=20, lr=0.02))
+    assert equal(before, fit(tmp_path / "c", image_set, split, target, heavy, epochs=20, lr=0.01))
     student = load(tmp_path / "a")
     with torch.no_grad():
         images = torch.from_numpy(image_set.test_images)
@@ -236,24 +256,20 @@ def test_a_geometry_of_voxels_shapes_the_features(
     sign = np.where(np.random.default_rng(5).random(30) < 0.5, -1, 1)
     target = dataclasses.replace(target, rows=(sign[:, None] * [1, -1, 1]).astype(np.float32))
     method = {"name": name, "layer": None, "label_weight": 0.0, "target_weight": 100.0 if name == "similarity" else 1.0}
-    options = {"epochs": 30, "batch_size": 10, "lr": 0.1 if name == "cka" else 0.003}
-    (tmp_path / "a").mkdir()
-    history = fit_student(image_set, split, target, SMALL, method, options, 0, tmp_path / "a", RUNTIME)
+    lr = 0.1 if name == "cka" else 0.003
+    history = learn(tmp_path / "a", image_set, split, target, method, epochs=30, lr=lr)
     assert history[-1]["loss"] < at_most * history[0]["loss"]
     assert set(load(tmp_path / "a").network.state_dict()) == set(fit(tmp_path / "b", image_set, split))
 
 
 def test_a_geometry_of_voxels_is_weighted(
-    tmp_path: Path, image_set: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_set: ImageSet, split: Split, prepared: list[Learner]
 ) -> None:
     """An inner product of two rows is the weighted one of two z-scored patterns."""
-    seen: list[Any] = []
-    monkeypatch.setattr(fitting, "train", lambda network, data, *rest, **options: seen.append((network, data)) or [])
     target = dataclasses.replace(voxels(image_set, np.arange(30)), weight=np.array([4, 1, 0], np.float32))
     fit(tmp_path, image_set, split, target, {"name": "cka", "layer": None})
-    network, data = seen[0]
-    assert network.head is None
-    np.testing.assert_allclose(data.target.numpy().std(0), [2, 1, 0], rtol=1e-5)
+    assert prepared[0].network.adapters["cka"].head is None
+    np.testing.assert_allclose(prepared[0].data.targets["cka"].numpy().std(0), [2, 1, 0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["patterns", "similarity"])
@@ -263,9 +279,7 @@ def test_relations_shape_the_features(tmp_path: Path, image_set: ImageSet, split
     sign = np.where(np.random.default_rng(5).random(30) < 0.5, -1, 1).astype(np.float16)
     parts = {"patterns": sign[:, None]} if form == "patterns" else {"similarity": sign[:, None] * sign}
     target = Relations(image_set.train_ids[rows], **parts)
-    options = {"epochs": 30, "batch_size": 10, "lr": 0.05}
-    (tmp_path / "a").mkdir()
-    history = fit_student(image_set, split, target, SMALL, RDM, options, 0, tmp_path / "a", RUNTIME)
+    history = learn(tmp_path / "a", image_set, split, target, RDM, epochs=30, lr=0.05)
     assert history[0]["loss"] > 0.7
     assert history[-1]["loss"] < 0.2
     assert set(load(tmp_path / "a").network.state_dict()) == set(fit(tmp_path / "b", image_set, split))
@@ -300,15 +314,12 @@ def test_the_wrong_kind_of_target_is_refused(tmp_path: Path, image_set: ImageSet
 
 
 def test_which_images_an_epoch_is_chosen_on(
-    tmp_path: Path, image_set: ImageSet, split: Split, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_set: ImageSet, split: Split, prepared: list[Learner]
 ) -> None:
-    seen: list[Validation | None] = []
-    monkeypatch.setattr(
-        fitting, "train", lambda network, data, validation, *rest, **options: seen.append(validation) or []
-    )
     none = dataclasses.replace(split, val=np.array([], int))
     for part, select in ((split, "last"), (split, "validation"), (none, "last"), (split, "test"), (none, "test")):
         fit(tmp_path, image_set, part, select=select)
+    seen: list[Validation | None] = [learner.validation for learner in prepared]
     assert seen[2] is None
     for held_out, images, labels in (
         (seen[0], image_set.train_images[30:], image_set.train_labels[30:]),

@@ -110,9 +110,10 @@ def test_weights_come_back_and_taps_find_the_head(name, tmp_path: Path):
     student = artifact.load(tmp_path)
     # normalised in another order of operations
     torch.testing.assert_close(student(images), network(images / 255), rtol=1e-4, atol=1e-4)
-    tapped = Tapped(student.network)
-    logits, features = tapped(images / 255)
-    head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    name, head = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    tapped = Tapped(student.network, {"term": [f"{name}:input"]}, {"term": nn.Identity()})
+    logits, found = tapped(images / 255)
+    (features,) = found["term"]
     assert features.shape == (2, head.in_features)
     torch.testing.assert_close(head(features), logits)
 

@@ -70,8 +70,8 @@ def test_one_network_is_what_the_students_loop_makes_of_the_teachers_seed(tmp_pa
     quick = TRAINING | {"epochs": 3}
     fit_cnn(image_set, SPLIT, quick, teacher, RUNTIME, seed=5)
     student, none = {"name": "small_cnn"}, {"name": "none"}
-    fit_student(image_set, SPLIT, None, student, none, quick, derive(5, "cnn teacher"), same, RUNTIME)
-    fit_student(image_set, SPLIT, None, student, none, quick, 5, baseline, RUNTIME)
+    fit_student(image_set, SPLIT, {}, student, none, quick, derive(5, "cnn teacher"), same, RUNTIME)
+    fit_student(image_set, SPLIT, {}, student, none, quick, 5, baseline, RUNTIME)
     for name, value in state_of(teacher).items():
         assert torch.equal(state_of(same)[name], value)
     assert not torch.allclose(state_of(baseline)["0.weight"], state_of(teacher)["0.weight"])
@@ -152,7 +152,7 @@ def test_born_again_networks_have_the_students_architecture(tmp_path: Path, imag
 def trained(folder: Path, image_set: ImageSet, **options: Any) -> Path:
     student = {"name": "small_cnn", "width": 4} | options
     folder.mkdir(parents=True, exist_ok=True)
-    fit_student(image_set, SPLIT, None, student, {"name": "none"}, TRAINING | {"epochs": 2}, 0, folder, RUNTIME)
+    fit_student(image_set, SPLIT, {}, student, {"name": "none"}, TRAINING | {"epochs": 2}, 0, folder, RUNTIME)
     return folder
 
 

@@ -65,19 +65,11 @@ def test_rate_and_epochs_are_chosen_on_groups_held_out_inside(kind: str, monkeyp
     calls: list[dict[str, Any]] = []
     scores = {0.003: [-5.0, -2.0, -3.0, -4.0], 0.01: [-6.0, -7.0, -1.0, -2.0], 0.02: [-9.0, -9.0, -9.0, -9.0]}
 
-    def spy(
-        network: Any,
-        data: Any,
-        validation: Any,
-        loss: Any,
-        seed: int,
-        folder: Any,
-        runtime: Any,
-        stop: Any,
-        **more: Any,
-    ) -> Any:
-        calls.append({"data": data, "validation": validation, "stop": stop, "lr": more["lr"], "epochs": more["epochs"]})
-        return [{"val_log_likelihood": score} for score in scores[more["lr"]]]
+    def spy(learners: Any, runtime: Any, options: Any, stop: Any) -> Any:
+        (learner,) = learners
+        known = {"data": learner.data, "validation": learner.validation}
+        calls.append(known | {"stop": stop, "lr": options.lr, "epochs": options.epochs})
+        return [[{"val_log_likelihood": score} for score in scores[options.lr]]]
 
     monkeypatch.setattr(network_decoder, "train", spy)
     model = fit(kind, responses, labels, epochs=4, lr=(0.003, 0.01, 0.02), groups=runs)

@@ -75,6 +75,8 @@ class Step:
         Recorded in the manifest, no part of the key.
     paths : mapping of str to str
         Option name → where an input file lies: what it holds is keyed, not its place.
+    together : str
+        Steps of the same label are made by one call, side by side; '' = on its own. No part of the key.
     """
 
     stage: str
@@ -86,6 +88,7 @@ class Step:
     command: str = ""
     title: str = ""
     paths: Mapping[str, str] = field(default_factory=dict)
+    together: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.stage):

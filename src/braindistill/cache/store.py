@@ -19,7 +19,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -112,30 +112,46 @@ class Cache:
         UserError
             As ``lookup``, or if the file system has no locks.
         """
-        found = self.lookup(step)
-        if found is not None:
-            return found
-        with self._lock(step):
-            found = self._open_or_set_aside(step)
-            if found is not None:
-                self.say(f"{step.name} has been built meanwhile")
-                return found
-            partial, owner = self._beside(step, "partial"), self._beside(step, "owner.json")
-            if _strip(partial):
-                self._resume(step, read_json(owner))
-            partial.mkdir(exist_ok=True)
-            write_json(owner, _owner(step))
+        return self.build_together([step], lambda folders: make(folders[0]))[0]  # type: ignore[arg-type]
+
+    def build_together(self, steps: Sequence[Step], make: Callable[[list[Path | None]], Any]) -> list[Path]:
+        """`build` for several artifacts that one call of ``make`` writes; it gets None in the place of one that is there."""
+        found = [self.lookup(step) for step in steps]
+        with contextlib.ExitStack() as locks:
+            # in one order, so that two processes don't wait for each other
+            for k in sorted((k for k, path in enumerate(found) if path is None), key=lambda k: steps[k].key):
+                locks.enter_context(self._lock(steps[k]))
+                found[k] = self._open_or_set_aside(steps[k])
+                if found[k] is not None:
+                    self.say(f"{steps[k].name} has been built meanwhile")
+            missing = [k for k, path in enumerate(found) if path is None]
+            partials = {k: self._start(steps[k]) for k in missing}
             try:
                 started = time.monotonic()
-                make(partial)
-                manifest = manifests.write_manifest(partial, step, time.monotonic() - started)
-                return self._commit(step, partial, manifest)
+                if missing:
+                    make([partials.get(k) for k in range(len(steps))])
+                seconds = (time.monotonic() - started) / max(len(missing), 1)
+                for k in missing:
+                    manifest = manifests.write_manifest(partials[k], steps[k], seconds)
+                    found[k] = self._commit(steps[k], partials[k], manifest)
             except BaseException:
-                _strip(partial)
+                for partial in partials.values():
+                    _strip(partial)
                 raise
             finally:
-                if not partial.exists():
-                    owner.unlink(missing_ok=True)
+                for k, partial in partials.items():
+                    if not partial.exists():
+                        self._beside(steps[k], "owner.json").unlink(missing_ok=True)
+        return [path for path in found if path is not None]
+
+    def _start(self, step: Step) -> Path:
+        """The empty folder of an artifact to be, but for the checkpoint of a run that was stopped."""
+        partial, owner = self._beside(step, "partial"), self._beside(step, "owner.json")
+        if _strip(partial):
+            self._resume(step, read_json(owner))
+        partial.mkdir(exist_ok=True)
+        write_json(owner, _owner(step))
+        return partial
 
     def _commit(self, step: Step, partial: Path, manifest: dict[str, Any]) -> Path:
         folder = self.path(step)

@@ -7,26 +7,78 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from braindistill.errors import UserError
+from braindistill.images.colour import jitter
+from braindistill.images.geometry import magnify, shift_and_mirror
+from braindistill.images.moves import Moves, draw_moves
+from braindistill.images.rand_augment import apply_operations, move_geometry
+
+#: values that are normalised at once: a megabyte of float32
+_CACHED = 2**18
 
 
-def augment(
-    images: Tensor, generator: torch.Generator, *, crop: int = 0, flip: bool = False, companions: Sequence[Tensor] = ()
-) -> Any:
-    """Random crop from zero-padded images, and random horizontal flip (He et al. 2016, section 4.2).
+def move(images: Tensor, moves: Moves) -> Tensor:
+    """Apply to N × C × H × W uint8 images what was drawn for them; what comes in from outside an image is 0.
+
+    The order is crop, mirror, zoom, colour, RandAugment, cutout. Interpolated values and colours may differ by 1 between
+    devices, the rest doesn't.
+    """
+    images = _place(images, moves)
+    if moves.factors is not None:
+        images = jitter(images, moves.factors)
+    if moves.operation is not None:
+        assert moves.strength is not None
+        images = apply_operations(images, moves.operation, moves.strength)
+    if moves.centre is not None:
+        images = images.masked_fill(_erased(moves.centre.to(images.device), moves.cutout, *images.shape[2:]), 0)
+    return images
+
+
+def move_maps(maps: Tensor, moves: Moves) -> Tensor:
+    """Move what belongs to the same pixels, such as masks, as the images are moved: all but colours and cutout.
+
+    Parameters
+    ----------
+    maps : N × K × H × W. Floating-point and uint8 values are interpolated as pixels are; of any other dtype the nearest
+        value is taken. What comes in from outside is 0.
+    """
+    maps = _place(maps, moves)
+    if moves.operation is not None:
+        assert moves.strength is not None
+        for operation, strength in zip(moves.operation.unbind(1), moves.strength.unbind(1), strict=True):
+            maps = move_geometry(maps, operation, strength)
+    return maps
+
+
+def _place(images: Tensor, moves: Moves) -> Tensor:
+    if moves.offset is not None or moves.mirrored is not None:
+        images = shift_and_mirror(images, moves.offset, moves.mirrored, moves.crop)
+    return images if moves.zoomed is None else magnify(images, moves.zoomed)
+
+
+def _erased(centre: Tensor, side: int, height: int, width: int) -> Tensor:
+    """Bool N × 1 × H × W: inside the square of cutout."""
+    first = (centre - side // 2).unsqueeze(2)
+    row, column = (
+        (place >= start) & (place < start + side)
+        for place, start in (
+            (torch.arange(height, device=centre.device), first[:, 0]),
+            (torch.arange(width, device=centre.device), first[:, 1]),
+        )
+    )
+    return (row.unsqueeze(2) & column.unsqueeze(1)).unsqueeze(1)
+
+
+def augment(images: Tensor, generator: torch.Generator, *, companions: Sequence[Tensor] = (), **options: Any) -> Any:
+    """Draw an augmentation (`draw_moves` with ``options``) and apply it.
 
     Parameters
     ----------
     images
         uint8, N × C × H × W, on any device.
     generator
-        Source of the offsets and flips. A CPU generator gives the same batches on every device.
-    crop
-        Padding on each side in pixels; offsets are uniform in 0 … 2·crop. 0: no crop.
-    flip
-        Mirror each image with probability one half.
+        A CPU generator gives the same batches on every device.
     companions
         What belongs to the same pixels and moves with them, such as masks: N × K × H × W of any dtype, on the images'
         device, K each its own. What comes in from outside the image is 0.
@@ -38,7 +90,7 @@ def augment(
     Raises
     ------
     UserError
-        A companion's rows or size are not the images'.
+        A companion's rows or size are not the images'; an option is out of range.
     """
     n, _, height, width = images.shape
     for companion in companions:
@@ -47,25 +99,9 @@ def augment(
                 f"a companion of {n} images of {height} × {width} pixels has shape {tuple(companion.shape)}, expected "
                 f"{n} × K × {height} × {width}: bring it to the images' size first, a mask with rows_for(image_id, size)"
             )
-    moved = [images, *companions]
-    if crop:
-        top, left = torch.randint(2 * crop + 1, (2, n), generator=generator, device=generator.device).to(images.device)
-        moved = [_crop(F.pad(part, (crop,) * 4), top, left, height, width) for part in moved]
-    if flip:
-        mirrored = torch.randint(2, (n, 1, 1, 1), generator=generator, device=generator.device).to(images.device)
-        moved = [torch.where(mirrored.bool(), part.flip(3), part) for part in moved]
-    return (moved[0], tuple(moved[1:])) if companions else moved[0]
-
-
-def _crop(padded: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """Cut an H × W window at each image's own offset, as one gather of whole rows."""
-    n, channels, full_height, full_width = padded.shape
-    # Row r of `strips` is the W pixels that start at pixel r of the flat batch: an overlapping view, not a copy.
-    strips = padded.contiguous().as_strided((padded.numel() - width + 1, width), (1, 1))
-    planes = torch.arange(n * channels, device=padded.device).view(n, channels, 1) * (full_height * full_width)
-    rows = (top.view(n, 1, 1) + torch.arange(height, device=padded.device)) * full_width
-    starts = planes + rows + left.view(n, 1, 1)
-    return strips.index_select(0, starts.flatten()).view(n, channels, height, width)
+    moves = draw_moves(n, height, width, generator, **options)
+    moved = move(images, moves)
+    return (moved, tuple(move_maps(companion, moves) for companion in companions)) if companions else moved
 
 
 def normalise(
@@ -76,9 +112,24 @@ def normalise(
     ``mean`` and ``std`` are in [0, 1]; as tensors on the images' device they cost no transfer.
     """
     exact = torch.promote_types(dtype, torch.float32)
-    mean, std = (torch.as_tensor(value, dtype=exact, device=images.device).view(1, -1, 1, 1) for value in (mean, std))
-    scaled = images.to(exact, memory_format=torch.channels_last).mul(1 / (255 * std)).sub_(mean / std)
-    return scaled.to(dtype)
+    mean, std = (torch.as_tensor(value, dtype=exact, device=images.device) for value in (mean, std))
+    n, channels, height, width = images.shape
+    if mean.numel() > channels:  # grey images for a network of colours
+        images, channels = images.expand(-1, mean.numel(), -1, -1), mean.numel()
+    pixels = images.permute(0, 2, 3, 1)
+    scaled = torch.empty(pixels.shape, dtype=dtype, device=images.device)
+    # a factor and a term for each value of an image, so that all of it is one run without broadcasting
+    factor, term = ((value.expand(channels).repeat(height * width)) for value in (1 / (255 * std), -mean / std))
+    # pass after pass over a few images that stay in the cache; other devices take all at once
+    step = max(1, _CACHED // max(1, len(factor))) if images.device.type == "cpu" else max(1, n)
+    for start in range(0, n, step):
+        place = scaled[start : start + step]
+        part = place if dtype == exact else torch.empty(place.shape, dtype=exact, device=images.device)
+        flat = part.copy_(pixels[start : start + step]).view(len(part), -1)
+        flat.mul_(factor).add_(term)
+        if part is not place:
+            place.copy_(part)
+    return scaled.permute(0, 3, 1, 2)
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

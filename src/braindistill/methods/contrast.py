@@ -90,6 +90,8 @@ class CrdMemory(nn.Module):
         super().__init__()
         if negatives < 1:
             raise UserError(f"method.negatives={negatives}: must be at least 1")
+        if not 0 <= momentum < 1:
+            raise UserError(f"method.momentum={momentum}: must be at least 0 and below 1")
         drawn = torch.randn(2, n_images, width, generator=generator)
         self.register_buffer("student", F.normalize(drawn[0], dim=1))
         self.register_buffer("teacher", F.normalize(drawn[1], dim=1))
@@ -104,6 +106,7 @@ class CrdMemory(nn.Module):
         self.register_buffer("first", (counts.cumsum(0) - counts)[group])
         self.register_buffer("size", counts[group])
         self.negatives, self.momentum = negatives, momentum
+        self._settled = False
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """For each of N images, itself and its negatives: int64, N × (1 + K)."""
@@ -118,10 +121,11 @@ class CrdMemory(nn.Module):
     @torch.no_grad()
     def settle(self, student: Tensor, teacher: Tensor, sampled: Tensor, *, temperature: float = 0.07) -> Tensor:
         """log Z: of the first batch that is given (embeddings, N × width), and the same ever after."""
-        if self.log_z.isnan().any():
+        if not self._settled and self.log_z.isnan().any():  # looked at once, since to look is to wait for the device
             sides = ((student, self.teacher), (teacher, self.student))
             scores = torch.stack([_cosines(features, bank, sampled) / temperature for features, bank in sides])
             self.log_z.copy_(_log_z(scores, len(self.order)))
+        self._settled = True
         return self.log_z
 
     @torch.no_grad()

@@ -8,13 +8,22 @@ from pathlib import Path
 from braindistill.errors import UserError, nearest
 from braindistill.exports import definitions
 
-#: a method's parameter → the kind of target that it takes
-_KINDS = {
-    "teacher_logits": "soft_labels",
-    "teacher_voxels": "voxels",
-    "teacher_features": "voxels",  # a brain's patterns are its features
-    "teacher_similarity": "relations",
-    "teacher_mask": "mask",
+#: a method's parameter → the kinds of target that it may be given
+_KINDS: dict[str, tuple[str, ...]] = {
+    "teacher_logits": ("soft_labels",),
+    "teacher_layers": ("features",),
+    "teacher_features": ("features", "voxels"),  # a brain's patterns are its features
+    "teacher_voxels": ("voxels",),
+    "teacher_similarity": ("relations",),
+    "teacher_mask": ("mask",),
+}
+#: weights of the target in the settings that a method was published with on CIFAR-100, where they are not 1
+_PUBLISHED_WEIGHTS = {
+    "fitnet": 100.0,
+    "attention": 1000.0,
+    "similarity": 3000.0,
+    "crd": 0.8,
+    "review": 5.0,
 }
 
 
@@ -38,8 +47,10 @@ def method_parameters(name: str) -> list[str]:
     return [argument.arg for argument in node.args.args] if isinstance(node, ast.FunctionDef) else []
 
 
-def needs_target(name: str) -> str | None:
-    """The kind of target that a method learns from (soft_labels, voxels, relations, mask); None: it learns from labels.
+def takes(name: str) -> tuple[str, ...]:
+    """The kinds of target that a method may learn from, the usual one first; none: it learns from labels.
+
+    Those of ``combined`` are its terms'.
 
     Raises
     ------
@@ -47,4 +58,14 @@ def needs_target(name: str) -> str | None:
         If there is no such method.
     """
     parameters = method_parameters(name)
-    return next((kind for parameter, kind in _KINDS.items() if parameter in parameters), None)
+    return next((kinds for parameter, kinds in _KINDS.items() if parameter in parameters), ())
+
+
+def needs_target(name: str) -> bool:
+    """Does a method learn from a target? Errors as of `takes`."""
+    return bool(takes(name))
+
+
+def published_weight(name: str) -> float:
+    """The default of a method's ``target_weight``: what it was published with on CIFAR-100."""
+    return _PUBLISHED_WEIGHTS.get(name, 1.0)

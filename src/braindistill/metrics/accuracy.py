@@ -40,3 +40,18 @@ def balanced_accuracy(log_probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Recall averaged over the classes present in ``labels``, in [0, 1]; arguments as in `correct`."""
     right, (_, members) = correct(log_probabilities, labels), np.unique(np.asarray(labels), return_inverse=True)
     return float(np.mean(np.bincount(members, weights=right) / np.bincount(members)))
+
+
+def top_k_accuracy(log_probabilities: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
+    """Share of images whose true class is among the ``k`` highest scores, in [0, 1].
+
+    Classes that tie with the true one count as better placed when their number is lower, as `correct` breaks ties: with
+    ``k`` = 1 it is `accuracy`. With ``k`` at least the number of classes it is 1. Arguments as in `correct`.
+    """
+    if k < 1:
+        raise ValueError(f"k: found {k}, expected at least 1")
+    correct(log_probabilities, labels)
+    scores, truth = np.asarray(log_probabilities), np.asarray(labels)[:, None]
+    own = np.take_along_axis(scores, truth, axis=1)
+    ahead = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < truth))
+    return float((ahead.sum(axis=1) < k).mean())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -10,16 +12,17 @@ from braindistill.metrics.accuracy import correct
 Array = NDArray[np.float64]
 
 
-def _checked(probabilities: Array) -> Array:
-    """Refuse rows that are no probabilities: logits or log-probabilities passed by mistake would give a number, too."""
-    if probabilities.ndim != 2 or not (probabilities >= 0).all() or np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3:
+def check_probabilities(probabilities: ArrayLike) -> Array:
+    """Rows as float64, or a ValueError where they are none: logits passed by mistake would give a number, too."""
+    rows = np.asarray(probabilities, dtype=np.float64)
+    if rows.ndim != 2 or not rows.size or not (rows >= 0).all() or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
         raise ValueError("expected images × classes whose probabilities are at least 0 and sum to 1 in every row")
-    return probabilities
+    return rows
 
 
 def _from_logs(log_probabilities: ArrayLike) -> tuple[Array, Array]:
     logs = np.asarray(log_probabilities, dtype=np.float64)
-    return logs, _checked(np.exp(np.minimum(logs, 1.0)))
+    return logs, check_probabilities(np.exp(np.minimum(logs, 1.0)))
 
 
 def nll(log_probabilities: ArrayLike, labels: ArrayLike) -> float:
@@ -52,7 +55,7 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
     labels
         Class numbers (images, int in [0, classes)).
     """
-    table = _checked(np.asarray(probabilities, dtype=np.float64))
+    table = check_probabilities(probabilities)
     correct(table, labels)
     return float(((table - np.eye(table.shape[1])[np.asarray(labels)]) ** 2).sum(axis=1).mean())
 
@@ -72,13 +75,44 @@ def ece(probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15) -> float:
     n_bins
         Number of bins, at least 1.
     """
+    curve = reliability_curve(probabilities, labels, n_bins)
+    return float(np.sum(curve.share * np.abs(curve.accuracy - curve.confidence)))
+
+
+@dataclass(frozen=True)
+class ReliabilityCurve:
+    """Confidence and accuracy of the top class bin by bin, from the least to the most confident bin; all in [0, 1].
+
+    Attributes
+    ----------
+    confidence : (bins) mean confidence
+    accuracy : (bins) share that is right
+    share : (bins) of the images; they sum to 1
+    """
+
+    confidence: Array
+    accuracy: Array
+    share: Array
+
+
+def reliability_curve(probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15) -> ReliabilityCurve:
+    """The reliability curve of the top class over equal-mass bins, whose mean gap is the `ece` of as many bins.
+
+    A calibrated student lies on the diagonal (Niculescu-Mizil & Caruana 2005; Guo et al. 2017). Ties share a bin, so
+    there may be fewer bins than asked for; none is empty. Arguments as in `ece`.
+    """
     if n_bins < 1:
         raise ValueError(f"n_bins: found {n_bins}, expected at least 1")
-    table = _checked(np.asarray(probabilities, dtype=np.float64))
+    table = check_probabilities(probabilities)
     right, confidence = correct(table, labels), table.max(axis=1)
     edges = np.quantile(confidence, np.arange(1, n_bins) / n_bins)
-    members = np.searchsorted(edges, confidence, side="left")
-    return float(np.abs(np.bincount(members, weights=right - confidence)).sum() / len(right))
+    _, members = np.unique(np.searchsorted(edges, confidence, side="left"), return_inverse=True)
+    counts = np.bincount(members)
+    return ReliabilityCurve(
+        np.bincount(members, weights=confidence) / counts,
+        np.bincount(members, weights=right) / counts,
+        counts / len(right),
+    )
 
 
 def entropy(log_probabilities: ArrayLike) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from braindistill.errors import UserError
 from braindistill.images import ImageSet, Split
+from braindistill.targets.views import ViewMaker, see
 from braindistill.teachers import controls
 from braindistill.teachers.answer import Answer
 from braindistill.teachers.artifact import load_teacher
@@ -44,6 +45,43 @@ def ask_voxels(
     if len(answers) == 1:
         return teacher, answers[0]
     return teacher, Answer(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
+
+
+def ask_soft_labels(
+    teacher: Any, image_set: ImageSet, chosen: np.ndarray, device: str, views: int, view_maker: ViewMaker | None
+) -> Answer:
+    """The teacher's log-probabilities of the chosen training images; with views, of these (images × views × classes).
+
+    Pictures of the views are made as they are asked about, one view of a few thousand images at a time. What was measured
+    is the same in every view.
+
+    Raises
+    ------
+    UserError
+        Fewer views than 0, or no way to make them.
+    """
+    image_id = image_set.train_ids[chosen]
+    if views == 0:
+        return teacher.soft_labels(image_id, image_set.train_images[chosen], device)
+    if view_maker is None:
+        raise UserError(
+            f"target.views={views}: give the training's augmentation and seed, ViewMaker(augmentation, seed)"
+        )
+    moves = view_maker.draw(image_set.train_images, views)
+    rows: np.ndarray | None = None
+    answers: list[Answer] = []
+    for view in range(views):
+        answers = []
+        for start in range(0, max(len(chosen), 1), _BATCH):
+            part = slice(start, start + _BATCH)
+            pictures = see(image_set.train_images, chosen[part], view, moves)
+            answers.append(teacher.soft_labels(image_id[part], pictures, device))
+        answer = np.concatenate([answer.rows for answer in answers])
+        rows = np.empty((len(chosen), views, answer.shape[1]), np.float32) if rows is None else rows
+        rows[:, view] = answer
+    assert rows is not None
+    # where a row came from is a matter of the image
+    return Answer(rows, *(np.concatenate([getattr(answer, name) for answer in answers]) for name in ("source", "fold")))
 
 
 def check_control(control: str | None, image_set: ImageSet, split: Split, images: str) -> None:

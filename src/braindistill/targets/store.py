@@ -13,7 +13,13 @@ from braindistill import targets
 from braindistill.errors import UserError
 
 #: kind in ``target.json`` → its container
-_CONTAINERS = {"soft_labels": "SoftLabels", "voxels": "Voxels", "relations": "Relations", "mask": "Masks"}
+_CONTAINERS = {
+    "soft_labels": "SoftLabels",
+    "voxels": "Voxels",
+    "relations": "Relations",
+    "mask": "Masks",
+    "features": "Features",
+}
 
 
 class StoredRows(NamedTuple):
@@ -77,7 +83,7 @@ def read_rows(folder: Path, arrays: Sequence[str]) -> StoredRows:
 
 
 def load_target(folder: Path) -> Any:
-    """Read a target of any kind back: `SoftLabels`, `Voxels`, `Relations` or `Masks`.
+    """Read a target of any kind back: `SoftLabels`, `Voxels`, `Relations`, `Masks` or `Features`.
 
     Raises
     ------

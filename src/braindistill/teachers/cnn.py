@@ -117,7 +117,7 @@ def train_networks(
             # held out means without a label
             pool = np.sort(np.concatenate([split.pool, split.labelled[held == k]]))
             roles = dataclasses.replace(split, labelled=split.labelled[held != k], pool=pool)
-        history = fit_student(image_set, roles, None, student, {"name": "none"}, training, own, place, runtime)
+        history = fit_student(image_set, roles, {}, student, {"name": "none"}, training, own, place, runtime)
         histories.append(history[-1])
     networks = [load(place) for place in places]
     known = [key for key in ("loss", "val_accuracy") if key in histories[0]]

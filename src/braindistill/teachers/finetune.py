@@ -16,7 +16,7 @@ from braindistill.runtime import Runtime, numpy_generator, progress, seeded
 from braindistill.teachers.backbone import BrainNetwork, build_backbone, find_map
 from braindistill.teachers.networks import find_network
 from braindistill.teachers.options import EncoderOptions, FeatureOptions
-from braindistill.training import TrainingSet, Validation, train
+from braindistill.training import Batch, Learner, TrainingSet, TrainOptions, Validation, train
 
 _BATCH = 128
 _BATCH_SIZE = 32
@@ -127,9 +127,8 @@ def fit_finetuned(
     weights = _weights(ceiling, responses.shape[1])
     on_device = torch.from_numpy(weights).to(runtime.device)
 
-    def loss(outputs: Tensor, _labels: Tensor, wanted: Tensor | None, *_rest: Any) -> Tensor:
-        assert wanted is not None
-        return ((outputs - wanted).square() * on_device).mean()
+    def loss(outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {"voxels": ((outputs - batch.targets["voxels"]).square() * on_device).mean()}
 
     wanted = target[held]
     # of a voxel without a ceiling nothing is asked
@@ -139,22 +138,25 @@ def fit_finetuned(
         return 1 - float(((outputs - wanted).square() * torch.from_numpy(weights)).sum()) / total
 
     _follow(network, len(fitted))
-    history = train(
-        network,
-        TrainingSet(pictures[fitted], torch.full((len(fitted),), -1), target[fitted], None, len(fitted), mean, std),
-        Validation(pictures[held], score, "r2"),
-        loss,
-        seed,
-        folder,
-        runtime,
+    data = TrainingSet(
+        pictures[fitted],
+        torch.full((len(fitted),), -1),
+        len(fitted),
+        {"voxels": target[fitted]},
+        mean=mean,
+        std=std,
+    )
+    training = TrainOptions(
         epochs=options.encoder_epochs,
-        batch_size=_BATCH_SIZE,
+        batch_size=min(_BATCH_SIZE, len(fitted)),
         optimizer="adamw",
         lr=options.encoder_lr,
         weight_decay=_WEIGHT_DECAY,
         select="validation",
         patience=_PATIENCE,
     )
+    learner = Learner(network, data, Validation(pictures[held], score, "r2"), loss, seed, folder)
+    history = train([learner], runtime, training)[0]
     best = max(history, key=lambda entry: entry["val_r2"])
     description |= {"epochs": len(history), "best_epoch": int(best["epoch"]), "val_r2": float(best["val_r2"])}
     arrays = {"intercept": responses.mean(0).astype(np.float32), "scale": scale.astype(np.float32)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +23,15 @@ from braindistill.teachers.linear_decoder import FLOOR, column_scale
 from braindistill.teachers.options import DecoderOptions
 from braindistill.teachers.resnet1d import build_resnet1d
 from braindistill.teachers.voxel_layout import VoxelLayout
-from braindistill.training import TrainingSet, Validation, train
-from braindistill.training_state import best_epoch
+from braindistill.training import Batch, Learner, TrainingSet, TrainOptions, Validation, best_epoch, train
 
 NETWORKS = ("mlp", "resnet1d")
 #: z-scores are cut off here, lest one voxel's spike rule a trial
 _CLIP = 5.0
 #: epochs without a better likelihood after which a rate is given up
 _PATIENCE = 10
-_TRAINING = {"optimizer": "adamw", "batch_size": 16, "weight_decay": 0.05, "warmup": 0.1, "channels_last": False}
+_TRAINING: dict[str, Any] = {"optimizer": "adamw", "weight_decay": 0.05, "warmup": 0.1, "channels_last": False}
+_BATCH_SIZE = 16
 _BATCH = 256
 _SCORE = "val_log_likelihood"
 
@@ -168,8 +169,8 @@ def _fit_trials(
     scale = scale / np.sqrt(len(scale))  # that of one column
     network = copy.deepcopy(first)
     labels = torch.from_numpy(trials.labels)
-    data = TrainingSet(_inputs(trials.responses[rows], mean, scale, trials.layout), labels[rows], None, None, len(rows))
-    options: dict[str, Any] = _TRAINING | {"epochs": epochs, "lr": lr}
+    data = TrainingSet(_inputs(trials.responses[rows], mean, scale, trials.layout), labels[rows], len(rows))
+    options = TrainOptions(epochs=epochs, lr=lr, batch_size=min(_BATCH_SIZE, len(rows)), **_TRAINING)
     validation = None
     if len(held):
 
@@ -177,13 +178,13 @@ def _fit_trials(
             return -F.cross_entropy(logits, labels[held]).item()
 
         validation = Validation(_inputs(trials.responses[held], mean, scale, trials.layout), score, "log_likelihood")
-        options["patience"] = _PATIENCE
-    history = train(network, data, validation, _loss, seed, folder, runtime, stop, **options)
-    return network, mean, scale, history
+        options = dataclasses.replace(options, patience=_PATIENCE)
+    learner = Learner(network, data, validation, _loss, seed, folder)
+    return network, mean, scale, train([learner], runtime, options, stop)[0]
 
 
-def _loss(logits: Tensor, labels: Tensor, *_rest: Any) -> Tensor:
-    return F.cross_entropy(logits, labels)
+def _loss(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    return {"label": F.cross_entropy(logits, batch.labels)}
 
 
 def _inputs(responses: np.ndarray, mean: np.ndarray, scale: np.ndarray, layout: VoxelLayout) -> Tensor:

@@ -15,11 +15,20 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from braindistill import training
 from braindistill.errors import UserError
 from braindistill.runtime import Runtime, seeded
-from braindistill.training import TrainingSet, Validation, train
-from braindistill.training_state import best_epoch
+from braindistill.training import (
+    Batch,
+    Learner,
+    TrainingSet,
+    TrainOptions,
+    Validation,
+    batches,
+    best_epoch,
+    loop,
+    train,
+)
+from braindistill.training.optimisation import rate
 
 RUNTIME = Runtime(device="cpu", tensorboard=False, verbosity=0)
 EVERY_EPOCH = dataclasses.replace(RUNTIME, checkpoint_seconds=0.0)
@@ -38,11 +47,11 @@ def make_data(n: int = 50, epoch_size: int | None = None, target: bool = False) 
     return TrainingSet(
         images,
         labels,
-        rows if target else None,
-        given if target else None,
         epoch_size or n,
-        torch.tensor([0.4]),
-        torch.tensor([0.2]),
+        {"kd": rows} if target else {},
+        {"kd": given} if target else {},
+        mean=torch.tensor([0.4]),
+        std=torch.tensor([0.2]),
     )
 
 
@@ -60,13 +69,26 @@ def make_network(seed: int = 0) -> nn.Module:
         )
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *rest: Any) -> Tensor:
-    return F.cross_entropy(logits, labels)
+def cross_entropy(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    return {"label": F.cross_entropy(logits, batch.labels)}
+
+
+def train_one(
+    network: nn.Module,
+    data: TrainingSet,
+    validation: Validation | None,
+    loss: Callable[..., dict[str, Tensor]],
+    seed: int,
+    folder: Path | None,
+    runtime: Runtime,
+    **options: Any,
+) -> list[dict[str, float]]:
+    return train([Learner(network, data, validation, loss, seed, folder)], runtime, TrainOptions(**options))[0]
 
 
 def fit(
     folder: Path,
-    loss: Callable[..., Tensor] = cross_entropy,
+    loss: Callable[..., dict[str, Tensor]] = cross_entropy,
     data: TrainingSet | None = None,
     validation: Validation | None = None,
     seed: int = 0,
@@ -76,7 +98,7 @@ def fit(
     folder.mkdir(exist_ok=True)
     network = make_network()
     chosen = {"epochs": 5, "batch_size": 16, "crop": 1, "flip": True} | options
-    return network, train(network, data or make_data(), validation, loss, seed, folder, runtime, **chosen)
+    return network, train_one(network, data or make_data(), validation, loss, seed, folder, runtime, **chosen)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -96,7 +118,7 @@ def test_it_learns_and_writes_what_it_did(tmp_path: Path) -> None:
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert logged == history
     assert [entry["epoch"] for entry in logged] == list(range(1, 13))
-    assert set(logged[0]) == {"epoch", "loss", "lr", "seconds", "val_accuracy"}
+    assert set(logged[0]) == {"epoch", "loss", "lr", "seconds", "images_per_second", "memory_mb", "val_accuracy"}
     assert not network.training
     assert not (tmp_path / "checkpoint").exists(), "a short run leaves no checkpoint"
     assert not (tmp_path / "tensorboard").exists()
@@ -132,10 +154,10 @@ class Interruption(Exception):
     pass
 
 
-def interrupted(at_step: int) -> Callable[..., Tensor]:
+def interrupted(at_step: int) -> Callable[..., dict[str, Tensor]]:
     steps = iter(range(10**9))
 
-    def loss(*batch: Any) -> Tensor:
+    def loss(*batch: Any) -> dict[str, Tensor]:
         if next(steps) == at_step:
             raise Interruption
         return cross_entropy(*batch)
@@ -180,7 +202,7 @@ def test_a_resumed_run_does_not_repeat_what_was_done(tmp_path: Path) -> None:
         fit(tmp_path, interrupted(4 * 4), runtime=EVERY_EPOCH)
     steps = []
 
-    def counting(*batch: Any) -> Tensor:
+    def counting(*batch: Any) -> dict[str, Tensor]:
         steps.append(1)
         return cross_entropy(*batch)
 
@@ -261,10 +283,10 @@ def test_float_inputs_are_taken_as_they_are() -> None:
             seen.append(rows)
             return super().forward(rows.flatten(1))
 
-    data = TrainingSet(inputs, torch.arange(50) % 2, None, None, 50)
+    data = TrainingSet(inputs, torch.arange(50) % 2, 50)
     held = Validation(inputs[:5], lambda outputs: float(outputs.shape[0]), "rows")
     options: dict[str, Any] = {"epochs": 1, "lr": 0.001, "crop": 2, "flip": True}
-    history = train(Spy(21, 2), data, held, cross_entropy, 0, None, RUNTIME, **options)
+    history = train_one(Spy(21, 2), data, held, cross_entropy, 0, None, RUNTIME, **options)
     whole = torch.cat(seen[:-1])
     assert torch.equal(whole, inputs[whole[:, 0, 0].long()])
     assert sorted(whole[:, 0, 0].tolist()) == list(range(50))
@@ -276,10 +298,10 @@ def test_a_training_within_another_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "progress", None)  # it shows none either
+    monkeypatch.setattr(loop, "progress", None)  # it shows none either
     runtime = dataclasses.replace(EVERY_EPOCH, tensorboard=True)
     network = make_network()
-    train(network, make_data(), held_out(), cross_entropy, 0, None, runtime, epochs=2, select="validation")
+    train_one(network, make_data(), held_out(), cross_entropy, 0, None, runtime, epochs=2, select="validation")
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr() == ("", "")
 
@@ -297,24 +319,25 @@ def test_a_network_may_return_features_beside_its_logits(tmp_path: Path, precisi
 
     shapes = set()
 
-    def loss(outputs: Any, labels: Tensor, *rest: Any) -> Tensor:
+    def loss(outputs: Any, batch: Batch) -> dict[str, Tensor]:
         logits, (features,) = outputs
         shapes.add((logits.dtype, logits.shape[1:], features.dtype, features.shape[1:]))
-        return F.cross_entropy(logits, labels) + features.pow(2).mean()
+        return cross_entropy(logits, batch) | {"small": features.pow(2).mean()}
 
     with seeded(0, "network"):
         network = Both()
     options: dict[str, Any] = {"epochs": 20, "lr": 0.05, "precision": precision}
-    history = train(network, make_data(), held_out(), loss, 0, tmp_path, RUNTIME, **options)
+    history = train_one(network, make_data(), held_out(), loss, 0, tmp_path, RUNTIME, **options)
     assert shapes == {(torch.float32, (2,), torch.float32, (5,))}
     assert history[-1]["val_accuracy"] > 0.9, "scored by its logits"
 
 
 def test_large_images_are_taken_in_smaller_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = seen_rows(tmp_path / "a", make_data())
-    monkeypatch.setattr(training, "_VALUES", 64 * 32)
+    monkeypatch.setattr(batches, "_VALUES", 64 * 32)
     sizes = []
-    monkeypatch.setattr(training, "augment", lambda images, generator, **options: sizes.append(len(images)) or images)
+    plain = batches.normalise
+    monkeypatch.setattr(batches, "normalise", lambda images, *rest: sizes.append(len(images)) or plain(images, *rest))
     assert seen_rows(tmp_path / "b", make_data()) == whole
     assert sizes == [32, 18] * 2
 
@@ -334,7 +357,7 @@ def seen_rows(folder: Path, data: TrainingSet, **options: Any) -> list[list[int]
             return self.weight.expand(len(images), 2)
 
     folder.mkdir(exist_ok=True)
-    train(Spy(), data, None, cross_entropy, 0, folder, RUNTIME, **{"epochs": 2, "batch_size": 16} | options)
+    train_one(Spy(), data, None, cross_entropy, 0, folder, RUNTIME, **{"epochs": 2, "batch_size": 16} | options)
     return batches
 
 
@@ -349,7 +372,7 @@ def test_the_order_is_the_same_with_and_without_a_target(tmp_path: Path) -> None
 
 def test_blocks_of_augmentation_do_not_change_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = seen_rows(tmp_path / "a", make_data())
-    monkeypatch.setattr(training, "_BLOCK", 32)
+    monkeypatch.setattr(batches, "_BLOCK", 32)
     assert seen_rows(tmp_path / "b", make_data()) == whole
 
 
@@ -363,47 +386,53 @@ def test_a_small_set_is_repeated_to_fill_the_epoch(tmp_path: Path) -> None:
 def test_a_last_batch_of_a_single_image_is_left_out(tmp_path: Path) -> None:
     assert [len(batch) for batch in seen_rows(tmp_path / "a", make_data(33), epochs=1)] == [16, 16]
     assert [len(batch) for batch in seen_rows(tmp_path / "b", make_data(34), epochs=1)] == [16, 16, 2]
-    assert [len(batch) for batch in seen_rows(tmp_path / "c", make_data(5), epochs=1)] == [5]
+    assert [len(batch) for batch in seen_rows(tmp_path / "c", make_data(5), epochs=1, batch_size=5)] == [5]
 
 
 def test_the_loss_gets_the_rows_of_its_images(tmp_path: Path) -> None:
     data = make_data(target=True)
     seen, epochs = torch.zeros(50, dtype=torch.bool), set()
 
-    def loss(logits: Tensor, labels: Tensor, target: Tensor | None, has_target: Tensor | None, epoch: int) -> Tensor:
-        epochs.add(epoch)
-        assert target is not None
-        assert has_target is not None
-        for label, row, given in zip(labels, target, has_target, strict=True):
-            place = int((data.target == row).all(1).nonzero())
+    def loss(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        epochs.add(batch.epoch)
+        rows = zip(batch.rows, batch.labels, batch.targets["kd"], batch.has_target["kd"], strict=True)
+        for place, label, row, given in rows:
+            assert torch.equal(data.targets["kd"][place], row)
             assert data.labels[place] == label
-            assert data.has_target[place] == given
+            assert data.has_target["kd"][place] == given
             seen[place] = True
-        return cross_entropy(logits, labels)
+        return cross_entropy(logits, batch)
 
     fit(tmp_path, loss, data, epochs=2)
     assert seen.all()
     assert epochs == {0, 1}
 
 
+def factor(step: int, total: int, warmup: float) -> float:
+    return rate(step, 1, TrainOptions(epochs=total, warmup=warmup))
+
+
 def test_the_rate_rises_linearly_and_falls_along_a_cosine(tmp_path: Path) -> None:
-    values = [training._schedule(step, 100, 0.1) for step in range(100)]
+    values = [factor(step, 100, 0.1) for step in range(100)]
     assert values[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert values[10] == 1.0
     assert values[55] == pytest.approx(0.5)
     assert values[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
     assert values[10:] == sorted(values[10:], reverse=True)
-    assert [training._schedule(step, 4, 0.0) for step in (0, 2)] == pytest.approx([1.0, 0.5])
+    assert [factor(step, 4, 0.0) for step in (0, 2)] == pytest.approx([1.0, 0.5])
     _, history = fit(tmp_path, epochs=3, lr=0.2, warmup=0.0)
-    assert history[0]["lr"] == pytest.approx(0.2 * training._schedule(3, 12, 0.0)), "that of the epoch's last step"
+    assert history[0]["lr"] == pytest.approx(0.2 * factor(3, 12, 0.0)), "that of the epoch's last step"
 
 
 def test_a_diverging_loss_is_said_and_leaves_no_checkpoint(tmp_path: Path) -> None:
-    def loss(*batch: Any) -> Tensor:
-        return cross_entropy(*batch) * float("nan")
+    def loss(*batch: Any) -> dict[str, Tensor]:
+        return {"label": cross_entropy(*batch)["label"] * float("nan")}
 
-    with pytest.raises(UserError, match=r"training diverged: the loss is nan in epoch 1; lower train\.lr=0\.1"):
-        fit(tmp_path, loss, runtime=EVERY_EPOCH)
+    data = make_data()
+    data.names = [f"picture-{number}" for number in range(50)]
+    where = r"in epoch 1, step 1, seed 0 \(images picture-\d+, picture-\d+, picture-\d+ …\)"
+    with pytest.raises(UserError, match=rf"training diverged: the loss \(label\) is nan {where}; lower train\.lr=0\.1"):
+        fit(tmp_path, loss, data, runtime=EVERY_EPOCH)
     assert not (tmp_path / "checkpoint").exists()
 
 
@@ -417,6 +446,10 @@ def test_a_diverging_loss_is_said_and_leaves_no_checkpoint(tmp_path: Path) -> No
         ({"patience": 0, "validation": held_out()}, r"train\.patience=0: must be at least 1"),
         ({"epochs": 0}, r"train\.epochs=0"),
         ({"batch_size": 0}, r"train\.batch_size=0"),
+        ({"batch_size": 51}, r"train\.batch_size=51: an epoch has only 50 images; take at most 50"),
+        ({"ema": 1.0}, r"train\.ema=1.0: must be at least 0 and below 1"),
+        ({"clip": 0.0}, r"train\.clip=0.0: must be positive"),
+        ({"schedule": "step"}, r"train\.schedule=step needs train\.milestones"),
     ],
 )
 def test_impossible_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -433,12 +466,12 @@ def test_half_precision_runs_the_network_and_not_the_loss(tmp_path: Path) -> Non
             kinds.add(("logits", logits.dtype))
             return logits
 
-    def loss(logits: Tensor, *rest: Any) -> Tensor:
+    def loss(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         kinds.add(("loss", logits.dtype))
-        return cross_entropy(logits, *rest)
+        return cross_entropy(logits, batch)
 
     network = Watched(nn.Flatten(), nn.Linear(64, 2))
-    history = train(network, make_data(), None, loss, 0, tmp_path, RUNTIME, epochs=2, precision="bf16")
+    history = train_one(network, make_data(), None, loss, 0, tmp_path, RUNTIME, epochs=2, precision="bf16")
     assert kinds == {("logits", torch.bfloat16), ("loss", torch.float32)}
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
     assert math.isfinite(history[-1]["loss"])
@@ -458,7 +491,7 @@ def test_the_memory_format_is_as_asked_for(tmp_path: Path, channels_last: bool) 
     data = make_data()
     data.images = data.images.expand(-1, 3, -1, -1)
     data.mean, data.std = torch.full((3,), 0.4), torch.full((3,), 0.2)
-    train(network, data, None, cross_entropy, 0, tmp_path, RUNTIME, epochs=1, channels_last=channels_last)
+    train_one(network, data, None, cross_entropy, 0, tmp_path, RUNTIME, epochs=1, channels_last=channels_last)
     assert layouts[:2] == [channels_last, not channels_last]
     assert network[0].weight.is_contiguous(memory_format=torch.channels_last) == channels_last
 
@@ -475,7 +508,7 @@ def test_weight_decay_and_momentum_reach_the_optimiser(tmp_path: Path) -> None:
     inputs = (data.images.float() / 255 - 0.4) / 0.2
     reference.train()
     for step in range(2):
-        rule.param_groups[0]["lr"] = 0.1 * training._schedule(step, 2, 0.0)
+        rule.param_groups[0]["lr"] = 0.1 * factor(step, 2, 0.0)
         loss = F.cross_entropy(reference(inputs), data.labels)
         rule.zero_grad()
         loss.backward()
