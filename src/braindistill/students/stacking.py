@@ -21,7 +21,7 @@ from braindistill.errors import UserError
 from braindistill.students.summary import count_multiply_adds
 
 #: FLOP of a network's training step above which a stack is no faster: measured on a CPU core, and supposed of a GPU
-_MOST_ON_CPU, _MOST_ON_GPU = 1e8, 5e10
+_MOST_ON_CPU, _MOST_ON_GPU = 5e8, 5e10
 #: modules with weights, and their numbers that grow with the number of networks
 _WIDENED: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Conv2d: ("in_channels", "out_channels", "groups"),

@@ -140,8 +140,7 @@ class _Training:
                 if self.runtime.tensorboard and not writers:  # which is slow to start
                     writers = [_tensorboard(each.folder) for each in self.learners if each.folder]
                 for writer, entry in zip(writers, entries, strict=False):
-                    for name in entry.keys() - {"epoch"}:
-                        writer.add_scalar(f"train/{name}", entry[name], epoch + 1)
+                    _write(writer, entry, epoch + 1)
                 if asked():
                     raise KeyboardInterrupt("SIGTERM")
         for writer in writers:
@@ -287,6 +286,14 @@ def _float32(outputs: Any) -> Any:
     if isinstance(outputs, dict):
         return {name: _float32(value) for name, value in outputs.items()}
     return type(outputs)(map(_float32, outputs))
+
+
+def _write(writer: Any, entry: dict[str, float], epoch: int) -> None:
+    """An epoch's numbers as one event: an event each takes longer than a small student's step."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    values = [Summary.Value(tag=f"train/{name}", simple_value=entry[name]) for name in entry if name != "epoch"]
+    writer.file_writer.add_summary(Summary(value=values), epoch)
 
 
 def _tensorboard(folder: Path) -> Any:
