@@ -108,6 +108,8 @@ def test_settings_are_the_published_ones(composed, pair, method, accuracy):
         expected |= {"temperature": 3 if pair == "vgg13_vgg8" else 2}
     assert {key: config["method"].get(key) for key in expected} == expected
     assert (config["teacher"]["name"], config["teacher"]["network"]) == ("cnn", teacher)
+    assert config["teacher"]["lr"] == (0.05 if student == "shufflenetv2" else None)
+    assert config["teacher"]["shortcut"] == ("projected" if teacher == "resnet56" else None)
     assert config["student"]["name"] == student
     assert config["student"].get("shortcut", "projected") == "projected"
     assert config["target"]["name"] == ("features" if method == "crd" else "soft_labels")
@@ -149,7 +151,14 @@ def test_the_shared_parts_are_no_experiments(run):
 
 def test_one_runs_on_a_miniature(run, tmp_path):
     runpy.run_path(str(SCRIPTS / "make_miniature.py"))["make_cifar100"](tmp_path / "c100", train=200, test=100)
-    small = ["teacher.network=small_cnn", "teacher.width=4", "student=small_cnn", "student.width=4", "target.views=2"]
+    small = [
+        "teacher.network=small_cnn",
+        "teacher.shortcut=null",
+        "teacher.width=4",
+        "student=small_cnn",
+        "student.width=4",
+        "target.views=2",
+    ]
     short = ["train.epochs=4", "train.milestones=[2,3]", "images.n_train=100", "eval.seeds=1"]
     ran = run("eval", "experiment=cifar100_kd", "images.root=c100", *small, *short, cache="cache")
     assert ran.code == 0, ran.err

@@ -229,3 +229,17 @@ def test_weights_of_torchvisions_own_network(tmp_path: Path, image_set: ImageSet
         wanted = theirs(scaled).log_softmax(1).numpy()
     found = load_teacher(tmp_path).soft_labels(image_set.train_ids[:4], images, "cpu").rows
     np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_a_teacher_may_have_a_rate_and_shortcuts_of_its_own(image_set, tmp_path):
+    quick = TRAINING | {"epochs": 1, "lr": 0.1}
+    fits = [
+        fit_cnn(image_set, SPLIT, quick, tmp_path / str(k), RUNTIME, network="resnet8", width=4, **more)
+        for k, more in enumerate([{}, {"lr": 0.1}, {"lr": 0.01}, {"shortcut": "projected"}])
+    ]
+    plain, same, slower, projected = (list(teacher.networks[0].network.state_dict().values()) for teacher in fits)
+    assert all(map(torch.equal, plain, same))
+    assert not all(map(torch.equal, plain, slower))
+    assert len(projected) > len(plain)
+    with pytest.raises(UserError, match=r"teacher\.shortcut=padded: small_cnn has no such choice; leave it out"):
+        fit_cnn(image_set, SPLIT, quick, tmp_path / "4", RUNTIME, shortcut="padded")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from braindistill import students
 from braindistill.errors import UserError, nearest
 from braindistill.images import ImageSet, Split, channel_statistics
 from braindistill.runtime import Runtime, derive, say
@@ -29,8 +31,10 @@ def fit_cnn(
     *,
     network: str = "small_cnn",
     width: int | None = None,
+    shortcut: Literal["padded", "projected"] | None = None,
     checkpoint: Path | None = None,
     cross_fit: int = 1,
+    lr: float | None = None,
     seed: int = 0,
 ) -> NetworkTeacher:
     """Train ordinary KD's teacher on the student's labelled images, with the student's training options.
@@ -39,9 +43,11 @@ def fit_cnn(
     ----------
     image_set, split, training, folder, runtime : as in `fit_student`; the trainings leave their records in ``folder``
     network, width : any student or torchvision network by name, and a student's width (None: that network's own)
+    shortcut : of a ResNet of the CIFAR kind (None: that network's own)
     checkpoint : take the weights from a file or folder instead of training, see `open_network`
     cross_fit : folds over the labelled images: 1 = one network, which is in sample on them; more: one network a fold, and
         a labelled image is answered by the one that held it out
+    lr : learning rate, where the student's (``train.lr``) doesn't suit it; None: the student's
     seed : initial weights, order, augmentation and folds
 
     Raises
@@ -52,6 +58,13 @@ def fit_cnn(
     # options have other names than the brain teacher's (weights, n_folds): an experiment sets those for all of its arms
     if checkpoint is None:
         student = describe_student(network, width)
+        if shortcut is not None:
+            own = inspect.signature(getattr(students, student["name"])).parameters
+            if "shortcut" not in own:
+                raise UserError(f"teacher.shortcut={shortcut}: {network} has no such choice; leave it out")
+            student["shortcut"] = shortcut
+        if lr is not None:
+            training = {**training, "lr": lr}
         return train_networks("cnn", image_set, split, student, training, folder, runtime, cross_fit, seed)
     if cross_fit != 1:
         raise UserError(
