@@ -515,3 +515,81 @@ def test_weight_decay_and_momentum_reach_the_optimiser(tmp_path: Path) -> None:
         rule.step()
     for ours, theirs in zip(network.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"lr": 0.05},
+            r"a checkpoint of another training \(lr=0.1, and this one has lr=0.05\); remove it to start anew",
+        ),
+        ({"seed": 1}, r"a checkpoint of another training \(seeds=\[0\], and this one has seeds=\[1\]\)"),
+        ({"ema": 0.5}, r"a checkpoint of another training \(ema=0.0, and this one has ema=0.5\)"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(Interruption):
+        fit(tmp_path, interrupted(6), runtime=EVERY_EPOCH)
+    before = (tmp_path / "checkpoint" / "training.safetensors").read_bytes()
+    with pytest.raises(UserError, match=message):
+        fit(tmp_path, **change)
+    assert (tmp_path / "checkpoint" / "training.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Interruption):
+        fit(tmp_path, interrupted(6), runtime=EVERY_EPOCH)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    options = {"epochs": 5, "batch_size": 16, "crop": 1, "flip": True}
+    with pytest.raises(UserError, match=r"training\.safetensors: a checkpoint of another network"):
+        train_one(other, make_data(), None, cross_entropy, 0, tmp_path, RUNTIME, **options)
+
+
+MORE_CASES: list[dict[str, Any]] = [
+    {"ema": 0.9},
+    {"sam": 0.05},
+    {"accumulate": 3},
+    {"mixup": 0.4, "cutmix": 1.0, "cutout": 2, "colour": 0.2, "zoom": 0.6, "rand_augment": 1},
+    {"clip": 0.1, "schedule": "step", "milestones": [2, 4]},
+]
+
+
+@pytest.mark.parametrize("options", MORE_CASES, ids=lambda options: " ".join(options))
+def test_every_option_survives_an_interruption_within_an_epoch(tmp_path: Path, options: dict[str, Any]) -> None:
+    whole, history = fit(tmp_path / "whole", **options)
+    with pytest.raises(Interruption):
+        # accumulated batches call the loss three times a step, sharpness-aware ones twice
+        fit(tmp_path / "cut", interrupted(11), runtime=EVERY_EPOCH, **options)
+    resumed, again = fit(tmp_path / "cut", runtime=EVERY_EPOCH, **options)
+    assert same(whole, resumed)
+    assert [entry["loss"] for entry in again] == [entry["loss"] for entry in history]
+
+
+def test_terms_are_logged_by_name_and_their_sum_is_minimised(tmp_path: Path) -> None:
+    def loss(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return cross_entropy(logits, batch) | {"size": 0.01 * logits.square().mean()}
+
+    network, history = fit(tmp_path / "both", loss)
+    assert {"loss_label", "loss_size"} <= set(history[0])
+    for entry in history:
+        assert entry["loss"] == pytest.approx(entry["loss_label"] + entry["loss_size"])
+    assert not same(network, fit(tmp_path / "one")[0])
+    assert "loss_label" not in fit(tmp_path / "other")[1][0], "a single term is the loss"
+
+
+def test_a_loss_that_remembers_is_told_after_each_step(tmp_path: Path) -> None:
+    class Remembering:
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def __call__(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+            self.calls.append(f"loss {batch.step}")
+            return cross_entropy(logits, batch)
+
+        def finish(self, batch: Batch) -> None:
+            self.calls.append(f"finish {batch.step}")
+
+    loss = Remembering()
+    fit(tmp_path, loss, epochs=1)
+    assert loss.calls == [f"{what} {step}" for step in range(4) for what in ("loss", "finish")]
