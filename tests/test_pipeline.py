@@ -13,6 +13,7 @@ import pytest
 from braindistill import config as schema
 from braindistill.cache import Cache
 from braindistill.compose import checked, make_arms, prepare_words
+from braindistill.evaluation import plan_evaluation
 from braindistill.execution import ensure
 from braindistill.jobs import handed_over
 from braindistill.pipeline import Planner
@@ -191,7 +192,12 @@ READS = {
     "distill": ("student", []),
     "distill without a target": ("student", ["method=label_smoothing"]),
     "predict": ("prediction", []),
+    "predict, validation images, too": ("prediction", ["images.n_pool=12", "images.n_val=4"]),
+    "measure": ("measure", ["eval.measures=[robustness,attacks]", "eval.corruptions=[fog]"]),
+    "brain score": ("measure", ["eval.measures=[robustness,attacks,brain_score]", "eval.corruptions=[fog]"]),
+    "explain": ("explain", ["eval.explain=true", "teacher=decoder", "teacher.folds=run"]),
     "eval": ("evaluation", []),
+    "all of eval": ("evaluation", ["eval.n_train=[8]", "eval.measures=[attacks]", "eval.explain=true"]),
 }
 
 
@@ -211,7 +217,11 @@ def test_a_stage_reads_what_it_keys_and_keys_what_it_reads(part, words, tiny, wa
         config = checked(compose("config", prepared))
         arms = make_arms(prepared, config, lambda merged: compose("config", merged))
     planner = Planner(cache, [])
-    step = planner.evaluation(config, arms, {}, []) if part == "evaluation" else getattr(planner, part)(config, [])
+    if part in ("evaluation", "explain"):
+        step = plan_evaluation(planner, config, arms, {}, [], {8: arms} if config["eval"]["n_train"] else {})
+        step = step.inputs["explain"] if part == "explain" else step
+    else:
+        step = getattr(planner, part)(config, [])
     runtime = Runtime(device="cpu", workers=1, tensorboard=False, verbosity=0)
     assert not ensure(cache, list(step.inputs.values()), runtime)
 
@@ -228,11 +238,11 @@ def test_a_stage_reads_what_it_keys_and_keys_what_it_reads(part, words, tiny, wa
 
 
 def is_anothers(field: str) -> bool:
-    """Is it an option of another member, or another arm? That it is absent follows from the names, which are keyed."""
+    """Is it an option of another member, another arm, or a whole group? That it is absent follows from what is keyed."""
     group, _, option = ".".join(field.split(".")[-2:]).partition(".")
     if group not in schema.GROUPS:
         return group == "arms"
-    return option == "name" or any(option in schema.options(group, name) for name in schema.choices(group))
+    return option in ("", "name") or any(option in schema.options(group, name) for name in schema.choices(group))
 
 
 def test_the_plan_has_no_path_in_its_keys(run, warm):

@@ -16,6 +16,7 @@ from braindistill import cli
 from braindistill.cache.step import Step
 from braindistill.config import choices, find_configs
 from braindistill.images.assembly import SPLIT
+from braindistill.pipeline import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "data/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -82,8 +83,8 @@ def plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
 def test_command_is_understood(command: str, plan: Plan) -> None:
     words = shlex.split(command)
     assert words[0] in cli.VERBS, f"no verb {words[0]}, in {', '.join(COMMANDS[command])}"
-    if words[:2] == ["cache", "show"]:
-        assert len(words) == 3  # there is no artifact to show
+    if words[:2] == ["cache", "show"] or words[0] == "report":
+        assert len(words) >= 2 + (words[0] == "cache")  # there is no artifact to show
     elif "--help" in words or words[0] in ("info", "cache"):
         plan(*words)
     else:
@@ -166,6 +167,10 @@ MORE = {
     "target=features": ["teacher=cnn"],
     "method=combined": ["method.terms.kd=[method=kd]"],
     "train.parallel_seeds=2": ["method=none"],
+    "images.n_val=20 eval.explain=true": ["eval.arms=[kd,brain]"],
+    "eval.n_train=[10] eval.measures=[robustness] eval.measures=[attacks] eval.measures=[brain_score]": [
+        "eval.arms=[brain]"
+    ],
 }
 
 
@@ -180,7 +185,7 @@ def test_table_of_keys_has_every_stage() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=[f"{stage}: {case}" for stage, case, *_ in ROWS])
 def test_table_of_keys_is_the_planners(row: tuple[str, str, set[str], str, set[str]], plan: Plan) -> None:
     stage, case, keys, seed, inputs = row
-    verb = {"images": "prepare", "features": "train-teacher", "predict": "eval"}.get(stage, stage)
+    verb = VERBS.get(stage, stage)
     path = [f"{case.split('=')[0]}.path=soft_labels.npy"] if case in ("target=file", "teacher=human") else []
     more = next((words for cases, words in MORE.items() if case in cases.split()), [])
 

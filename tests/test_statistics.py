@@ -139,6 +139,14 @@ def test_bootstrap_agrees_with_the_t_interval_and_is_seeded() -> None:
     assert 0 <= spread[0] < 2 < spread[1] <= 4
 
 
+def test_arms_that_are_resampled_alike_differ_by_their_resampled_difference() -> None:
+    a, b = np.random.default_rng(0).random((2, 7, 60)) < np.array([0.7, 0.6])[:, None, None]
+    means = statistics.resampled_means([a, b], n=250)
+    assert means.shape == (2, 250)
+    apart = statistics.crossed_bootstrap(a.astype(float) - b, n=250)
+    assert statistics.percentiles(means[0] - means[1]) == pytest.approx(apart, abs=1e-12)
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.03, None, 0.02]) == [0.04, None, 0.04]

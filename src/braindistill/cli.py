@@ -44,9 +44,18 @@ VERBS: dict[str, tuple[str, str, str, tuple[str, ...], tuple[str, ...]]] = {
     "eval": (
         "train arms × seeds and say with statistics whether the brain helped",
         "what the arms need; whatever is missing is built first",
-        "eval/KEY: results.json, results.csv, report.html; prints the table",
+        "eval/KEY: results.json, report.html, tables (.csv, .md, .tex) and figures/ (SVG, PDF, CSV); prints the table",
         ("experiment", "eval", "fmri", "images", "teacher", "target", "student", "method", "train"),
         ("eval experiment=demo", "eval experiment=digits69 eval.seeds=20", "eval eval.arms=[baseline,kd,brain]"),
+    ),
+    "report": (
+        "rebuild the page of a finished evaluation, or merge several: report KEY… [--out FOLDER] [--format html|markdown|latex] "
+        "[--log tensorboard|wandb|mlflow]",
+        "eval/KEY, and what lies behind it in runtime.cache",
+        "./report-KEY/ or FOLDER: report.html, tables and figures; with --format markdown or latex it prints tables only; "
+        "--log writes arms as runs with hyperparameters",
+        (),
+        ("report 3f2a", "report 3f2a 77b0 --out subjects", "report 3f2a --format latex"),
     ),
     "info": (
         "print versions, device, folders and the checked config; with fmri=NAME what is in the data set, "
@@ -76,7 +85,11 @@ _FLAGS: dict[str, tuple[str, ...] | None] = {
     **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
     **dict.fromkeys(("--config-dir", "-cd", "--package", "-p")),
 }
-_CACHE_FLAGS: dict[str, tuple[str, ...] | None] = {"--older-than": None, "--dry-run": ()}
+#: verbs that take words of their own beside key=value → their flags
+_PLAIN: dict[str, dict[str, tuple[str, ...] | None]] = {
+    "cache": {"--older-than": None, "--dry-run": ()},
+    "report": {"--out": None, "--format": None, "--log": None},
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -166,10 +179,11 @@ def _abbreviated(names: Sequence[str], most: int = 12) -> list[str]:
 
 def _hand_over(verb: str, words: list[str]) -> None:
     """Trim the command line and let ``hydra.main`` have the rest."""
-    flags, overrides = _sort_out(words, _FLAGS | (_CACHE_FLAGS if verb == "cache" else {}))
-    action = [word for word in overrides if "=" not in word] if verb == "cache" else []
-    action += [part for flag, value in flags if flag in _CACHE_FLAGS for part in (flag, value) if part]
-    for_hydra = [part for flag, value in flags if flag not in _CACHE_FLAGS for part in (flag, value) if part]
+    own = _PLAIN.get(verb, {})
+    flags, overrides = _sort_out(words, _FLAGS | own)
+    action = [word for word in overrides if "=" not in word] if own else []
+    action += [part for flag, value in flags if flag in own for part in (flag, value) if part]
+    for_hydra = [part for flag, value in flags if flag not in own for part in (flag, value) if part]
     extra = next((Path(value) for flag, value in flags if flag in ("--config-dir", "-cd")), None)
     if extra and not extra.is_dir():
         raise UserError(f"--config-dir {extra}: no such folder")
@@ -183,9 +197,18 @@ def _hand_over(verb: str, words: list[str]) -> None:
     codes: list[int] = []  # one a job of a sweep
 
     def task(composed: Any) -> None:
+        codes.append(1)
+        if verb == "report":  # reads a cache and builds nothing
+            from braindistill.report.rebuild import rebuild_report
+
+            try:
+                codes[-1] = rebuild_report(Path(composed.runtime.cache), action)
+            except UserError as error:  # told here: Hydra has words of its own about what passes it
+                print(f"braindistill: {error}", file=sys.stderr)
+                codes[-1] = 2
+            return
         from braindistill.tasks import perform
 
-        codes.append(1)
         codes[-1] = perform(verb, action, composed)
 
     try:
@@ -247,10 +270,10 @@ def _complete(words: list[str]) -> None:
     offered: Sequence[str] = ()
     if len(typed) < 3:
         offered = list(VERBS)
-    elif typed[1] == "cache":
+    elif typed[1] in _PLAIN:
         from braindistill.inspection import ACTIONS
 
-        offered = list(ACTIONS) if len(typed) == 3 else ()
+        offered = list(ACTIONS) if typed[1] == "cache" and len(typed) == 3 else ()
     else:
         os.environ["COMP_LINE"] = " ".join([typed[0], *typed[2:]])
         with contextlib.suppress(Exception):  # on a line that makes no sense there is nothing to offer

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from braindistill import config as schema
+from braindistill.arms import Arm
 from braindistill.errors import UserError, nearest
 from braindistill.images.assembly import SPLIT
 from braindistill.methods.signatures import needs_target
-from braindistill.pipeline import Arm
 from braindistill.plugins import load_plugins
+from braindistill.words import key_of, parse, plain_words, quote_arm
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -32,17 +32,12 @@ def prepare_words(words: Sequence[str], extra: Path | None = None) -> list[str]:
     UserError
         A group's option that doesn't exist, a word that is no override.
     """
-    overrides = [_parse(_quote_arm(word)) for word in words]
+    overrides = [parse(quote_arm(word)) for word in words]
     _plug_in(overrides)
     prepared = [_prepare(override, extra) for override in overrides]
     if not {override.key_or_group for override in overrides} & {"experiment", "fmri"}:
         prepared.append("experiment=demo")
     return prepared
-
-
-def plain_words(words: Iterable[str]) -> list[str]:
-    """The words as a person would type them."""
-    return [word.removeprefix("++") for word in words]
 
 
 def explain(error: Exception) -> str:
@@ -80,7 +75,7 @@ def check_own_words(words: Sequence[str], *chosen: dict[str, Any]) -> None:
     An experiment's YAML is treated more kindly (`checked`): it may set options that only some arms have.
     """
     for word in words:
-        override = _parse(word)
+        override = parse(word)
         group, _, option = str(override.key_or_group).partition(".")
         if not option or group not in schema.GROUPS:
             continue
@@ -93,7 +88,7 @@ def check_own_words(words: Sequence[str], *chosen: dict[str, Any]) -> None:
 
 def check_plugins(words: Sequence[str], composed: Any) -> None:
     """Load the plugins of the command line, and refuse those of a YAML file, which should run no code."""
-    if _listed(composed.get("plugins")) != _plug_in([_parse(word) for word in words]):
+    if _listed(composed.get("plugins")) != _plug_in([parse(word) for word in words]):
         raise UserError("plugins is set in a YAML file; they are taken from the command line only: plugins=[…]")
 
 
@@ -115,20 +110,39 @@ def make_arms(
         if name not in definitions:
             known = nearest(name, definitions)
             raise UserError(f"eval.arms: no arm is called {name!r}; {known} (add it: +eval.definitions.{name}=[…])")
-        try:
-            own = [_prepare(_parse(_quote_arm(word)), extra) for word in definitions[name]]
-            taken = {_key(word) for word in own}
-            shared = [key for key in taken if key.split(".")[0] in ("seed", "eval", "runtime", "plugins")]
-            if shared:
-                raise UserError(f"{shared[0]} is the same for all arms; give it on the command line")
-            merged = [word for word in words if _key(word) not in taken] + own
-            arm = _make_arm(name, definitions[name], merged, compose, extra)
-            check_own_words(own, arm.config(base["seed"]))
-            _check_test_images(arm.config(base["seed"])["images"], base["images"])
-        except UserError as error:
-            raise UserError(f"arm {name}: {error}") from error
-        arms.append(arm)
+        arms.append(make_arm(name, definitions[name], words, base, compose, extra))
     return arms
+
+
+def make_arm(
+    name: str,
+    own: list[str],
+    words: list[str],
+    base: dict[str, Any],
+    compose: Callable[[list[str]], Any],
+    extra: Path | None = None,
+) -> Arm:
+    """The arm that its own overrides make on top of the command line's words.
+
+    Raises
+    ------
+    UserError
+        They don't fit, or change what is the same for all arms: seeds, evaluation, test images.
+    """
+    try:
+        prepared = [_prepare(parse(quote_arm(word)), extra) for word in own]
+        taken = {key_of(word) for word in prepared}
+        shared = [key for key in taken if key.split(".")[0] in ("seed", "eval", "runtime", "plugins")]
+        if shared:
+            raise UserError(f"{shared[0]} is the same for all arms; give it on the command line")
+        merged = [word for word in words if key_of(word) not in taken] + prepared
+        config = under_seeds(_composed(merged, compose), merged, compose, extra)
+        check_own_words(prepared, config(base["seed"]))
+        _check_test_images(config(base["seed"])["images"], base["images"])
+    except UserError as error:
+        raise UserError(f"arm {name}: {error}") from error
+    skipped = ("eval.", "runtime.", "seed=")
+    return Arm(name, config, [word for word in plain_words(merged) if not word.lstrip("+~").startswith(skipped)], own)
 
 
 def _check_test_images(images: dict[str, Any], of_others: dict[str, Any]) -> None:
@@ -136,14 +150,6 @@ def _check_test_images(images: dict[str, Any], of_others: dict[str, Any]) -> Non
     for option in {*images, *of_others} - {*SPLIT, "stimuli", "allow_overlap"}:
         if images.get(option) != of_others.get(option):
             raise UserError(f"images.{option} would give it other test images than the other arms have")
-
-
-def _make_arm(
-    name: str, own: list[str], words: list[str], compose: Callable[[list[str]], Any], extra: Path | None
-) -> Arm:
-    config = under_seeds(_composed(words, compose), words, compose, extra)
-    kept = [word for word in plain_words(words) if not word.lstrip("+~").startswith(("eval.", "runtime.", "seed="))]
-    return Arm(name, config, kept, own)
 
 
 def under_seeds(
@@ -176,14 +182,14 @@ def under_seeds(
 
 
 def _term(name: str, own: list[str], words: list[str], compose: Callable[[list[str]], Any], extra: Path | None) -> Any:
-    overrides = [_prepare(_parse(word), extra) for word in own]
-    taken = {_key(word) for word in overrides}
+    overrides = [_prepare(parse(word), extra) for word in own]
+    taken = {key_of(word) for word in overrides}
     for key in taken:
         if key.split(".")[0] not in ("method", "target", "teacher"):
             raise UserError(
                 f"method.terms.{name}: {key} belongs to no term; a term has a method, a target and a teacher"
             )
-    kept = [word for word in words if _key(word) not in taken and _key(word).split(".")[0] != "method"]
+    kept = [word for word in words if key_of(word) not in taken and key_of(word).split(".")[0] != "method"]
     composed = _composed([*kept, *overrides], compose)
     found = checked(composed)
     check_own_words(overrides, found)
@@ -240,40 +246,5 @@ def _plug_in(overrides: Sequence[Override]) -> list[str]:
     return modules
 
 
-def _quote_arm(word: str) -> str:
-    """``+eval.definitions.NAME=[teacher=cnn,seed=1]``: Hydra's grammar wants each of the overrides in quotes.
-
-    So do those of ``method.terms.NAME``.
-    """
-    match = re.fullmatch(r"(\+{0,2}(?:eval\.definitions|method\.terms)\.[^=]+)=\[([^'\"]*)\]", word)
-    if not match:
-        return word
-    overrides = re.split(r",(?![^\[]*\])", match[2])
-    quoted = ",".join(f"'{override.strip()}'" for override in overrides if override.strip())
-    return f"{match[1]}=[{quoted}]"
-
-
-@functools.cache
-def _parse(word: str) -> Override:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    if "=" not in word and not word.startswith("~"):
-        raise UserError(
-            f"{word!r} is not an override; expected group=option or key=value, e.g. teacher=brain or seed=3"
-        )
-    try:
-        return OverridesParser.create().parse_override(word)
-    except HydraException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{word!r} can't be parsed ({reason}); put odd characters in quotes: 'key=\"value\"'"
-        ) from error
-
-
 def _listed(value: Any) -> list[str]:
     return [str(name) for name in ([value] if isinstance(value, str) else value or [])]
-
-
-def _key(word: str) -> str:
-    return str(_parse(word).key_or_group)

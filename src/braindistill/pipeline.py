@@ -7,19 +7,19 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from braindistill import config as schema
 from braindistill import fmri
+from braindistill.arms import is_combined, needs_teacher, terms_of
 from braindistill.cache import Cache
 from braindistill.cache.fingerprint import fingerprint
 from braindistill.cache.provenance import code_digest
 from braindistill.cache.step import Step
 from braindistill.errors import UserError
 from braindistill.images.assembly import SPLIT
-from braindistill.methods.signatures import needs_target, takes
+from braindistill.methods.signatures import takes
 from braindistill.plugins import source
 from braindistill.runtime import progress
 from braindistill.training.options import AUGMENTATION
@@ -32,31 +32,17 @@ VERSIONS = {
     "train-teacher": 2,
     "export": 2,
     "distill": 1,
-    "predict": 1,
-    "eval": 1,
+    "predict": 2,
+    "measure": 1,
+    "explain": 1,
+    "eval": 2,
 }
 #: the verb that a person types to get a stage's artifact
-VERBS = {"images": "prepare", "features": "train-teacher", "predict": "eval"}
+VERBS = {"images": "prepare", "features": "train-teacher", "predict": "eval", "measure": "eval", "explain": "eval"}
+#: measures that look at the student itself and not at its predictions only
+MEASURED = ("robustness", "attacks", "brain_score")
 #: what a teacher that is continued is known by
 _TEACHER_FILES = ["teacher.json", "*.safetensors", "*.npy"]
-#: what the evaluation says about an arm beside its scores; all else reaches it through its inputs
-DESCRIBED = {
-    "images": (*SPLIT, "allow_overlap"),
-    "teacher": ("name", "control", "disjoint", "labels", "original_protocol"),
-    "target": ("name", "images", "control"),
-    "student": ("init", "overlap"),
-    "train": ("select",),
-}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A named row of the evaluation: its checked config as a function of the seed, and the command-line words behind it."""
-
-    name: str
-    config: Callable[[int], dict[str, Any]]
-    overrides: list[str]
-    own: list[str] = field(default_factory=list)
 
 
 class Planner:
@@ -71,19 +57,19 @@ class Planner:
         self._known: dict[str, Step] = {}
 
     def responses(self, config: Mapping[str, Any], words: list[str]) -> Step:
-        return self._step("prepare", {"fmri": config["fmri"]}, {}, words, f"responses of {config['fmri']['name']}")
+        return self.step("prepare", {"fmri": config["fmri"]}, {}, words, f"responses of {config['fmri']['name']}")
 
     def images(self, config: Mapping[str, Any], words: list[str]) -> Step:
         group = {key: value for key, value in config["images"].items() if key not in SPLIT}
         inputs = {"responses": self.responses(config, words)}
-        return self._step("images", {"images": group}, inputs, words, f"images of {group['name']}")
+        return self.step("images", {"images": group}, inputs, words, f"images of {group['name']}")
 
     def features(self, config: Mapping[str, Any], words: list[str]) -> Step:
         """What is read from the stimuli: shared by every teacher that reads it so, whatever its ROIs."""
         read = {key: config["teacher"][key] for key in schema.fields("teachers", "FeatureOptions")}
         parts = {"teacher": {"name": "features", **read}, "train": {"threads": config["train"]["threads"]}}
         inputs = {"responses": self.responses(config, words)}
-        return self._step("features", parts, inputs, words, f"{read['features']} of the stimuli")
+        return self.step("features", parts, inputs, words, f"{read['features']} of the stimuli")
 
     def teacher(self, config: Mapping[str, Any], words: list[str]) -> Step:
         teacher = dict(config["teacher"])
@@ -116,7 +102,7 @@ class Planner:
             inputs["brain"] = self.teacher({**config, "teacher": brain}, words)
         control = f", {teacher['control']}" if teacher.get("control") else ""
         title = f"{teacher['name']} teacher{control}, seed {teacher.get('seed', 0)}"
-        return self._step("train-teacher", parts, inputs, words, title)
+        return self.step("train-teacher", parts, inputs, words, title)
 
     def target(self, config: Mapping[str, Any], words: list[str]) -> Step:
         parts = {
@@ -132,7 +118,7 @@ class Planner:
         if needs_teacher(config):
             inputs["teacher"] = self.teacher(config, words)
             origin = inputs["teacher"].title
-        return self._step("export", parts, inputs, words, f"{config['target']['name']} of {origin}")
+        return self.step("export", parts, inputs, words, f"{config['target']['name']} of {origin}")
 
     def student(
         self, config: Mapping[str, Any], words: list[str], stack: list[int] | None = None, label: str = ""
@@ -159,63 +145,41 @@ class Planner:
             parts["stack"] = stack
             together = json.dumps([label, parts | {"seed": None}], sort_keys=True)
         what = f"{config['student']['name']} by {config['method']['name']}, seed {config['seed']}"
-        return self._step("distill", parts, inputs, words, what, together)
+        return self.step("distill", parts, inputs, words, what, together)
 
     def prediction(
         self, config: Mapping[str, Any], words: list[str], stack: list[int] | None = None, label: str = ""
     ) -> Step:
         inputs = {"images": self.images(config, words), "student": self.student(config, words, stack, label)}
-        parts = {"train": {"threads": config["train"]["threads"]}}
-        return self._step("predict", parts, inputs, words, f"predictions of {inputs['student'].title}")
+        parts: dict[str, Any] = {"train": {"threads": config["train"]["threads"]}}
+        if config["images"]["n_val"]:  # of those images, too, which the roles choose
+            parts |= {"images": _split_options(config), "seed": config["seed"]}
+        return self.step("predict", parts, inputs, words, f"predictions of {inputs['student'].title}")
 
-    def arm(self, arm: Arm, seed: int, seeds: list[int]) -> dict[str, Step]:
-        """What the evaluation reads of an arm under one of its seeds: its ``prediction`` and, where it has them, ``target``
-        and ``teacher``; of several terms those of the first."""
-        config, words = arm.config(seed), [*arm.overrides, f"seed={seed}"]
-        try:
-            stack = stack_of(seed, seeds, config["train"]["parallel_seeds"])
-            steps = {"prediction": self.prediction(config, words, stack, arm.name)}
-            for first in list(terms_of(config).values())[:1]:
-                steps["target"] = self.target(first, words)
-                if needs_teacher(first):
-                    steps["teacher"] = self.teacher(first, words)
-        except UserError as error:
-            raise UserError(f"arm {arm.name}: {error}") from error
-        return steps
-
-    def evaluation(
-        self, config: Mapping[str, Any], arms: list[Arm], not_run: Mapping[str, str], words: list[str]
+    def measure(
+        self, config: Mapping[str, Any], words: list[str], student: Step | None = None, label: str = ""
     ) -> Step:
-        """The table: inputs are named ``prediction/ARM/SEED``, ``target/ARM/SEED`` and ``teacher/ARM/SEED``."""
-        inputs = {"images": self.images(config, words)}
-        described: dict[str, Any] = {}
-        for arm in arms:
-            for seed in seeds_of(config):
-                steps = self.arm(arm, seed, seeds_of(config))
-                inputs |= {f"{kind}/{arm.name}/{seed}": step for kind, step in steps.items()}
-            first = described_by(arm.config(seeds_of(config)[0]))
-            shown = {group: first[group] for group in DESCRIBED}
-            shown |= {"target": {}} if not uses_target(first) else {}
-            shown |= {"teacher": {}} if not (uses_target(first) and needs_teacher(first)) else {}
-            described[arm.name] = {
-                group: {key: shown[group][key] for key in keys if key in shown[group]}
-                for group, keys in DESCRIBED.items()
-            }
-            if shown["teacher"]:
-                described[arm.name]["teacher"]["pretrained"] = bool(shown["teacher"].get("weights"))
-            # where files lie is no part of what an evaluation means
-            paths = tuple(f"{group}.{key}=" for group in schema.GROUPS for key in schema.path_options(first, group))
-            described[arm.name]["overrides"] = [word for word in arm.own if not word.lstrip("+").startswith(paths)]
-        parts = {"eval": {"seeds": seeds_of(config)}, "arms": described, "not_run": dict(not_run)}
-        return self._step(
-            "eval", parts, inputs, words, f"evaluation of {len(arms)} arms × {len(seeds_of(config))} seeds"
-        )
+        """What ``eval.measures`` asks of a student itself; those of one ``label`` and one make are measured together."""
+        asked = config["eval"]
+        wanted = [name for name in MEASURED if name in asked["measures"]]
+        parts: dict[str, Any] = {
+            "eval": {"measures": wanted, "corruptions": asked["corruptions"], "epsilons": asked["epsilons"]},
+            "train": {"threads": config["train"]["threads"]},
+        }
+        inputs = {"images": self.images(config, words), "student": student or self.student(config, words)}
+        if "brain_score" in wanted:  # on stimuli that the student was not trained on
+            inputs["responses"] = self.responses(config, words)
+            parts |= {"images": _split_options(config), "seed": config["seed"]}
+        together = json.dumps(["measure", label, parts | {"seed": None}], sort_keys=True)
+        words = [*words, f"eval.measures=[{','.join(wanted)}]"]
+        title = f"{', '.join(wanted)} of {inputs['student'].title}"
+        return self.step("measure", parts, inputs, words, title, together)
 
     def _artifact(self, key_or_folder: str) -> Path:
         folder = Path(key_or_folder)
         return folder if folder.is_dir() else self.cache.find(key_or_folder)
 
-    def _step(
+    def step(
         self,
         stage: str,
         parts: dict[str, Any],
@@ -230,17 +194,16 @@ class Planner:
         parts = copy.deepcopy(parts)
         memo = self.cache.root / "fingerprints.json"
         files, paths = {}, {}
-        for group in [group for group in schema.GROUPS if "name" in parts.get(group, {})]:
-            for option, path in schema.path_options(parts, group).items():
-                # what a file holds is keyed, not where it lies
-                del parts[group][option]
-                paths[f"{group}.{option}"] = os.path.abspath(path)
-                try:
-                    only = _used_files(parts["fmri"]) if (group, option) == ("fmri", "root") else []
-                    only = _TEACHER_FILES if option == "init_from" else only
-                    files[f"{group}.{option}"] = fingerprint(Path(path), memo, lambda f: progress(f, "hashing"), only)
-                except UserError as error:
-                    raise UserError(f"{group}.{option}: {error}") from error
+        for group, option in _files_of(parts):
+            # what a file holds is keyed, not where it lies
+            path = parts[group].pop(option)
+            paths[f"{group}.{option}"] = os.path.abspath(path)
+            try:
+                only = _used_files(parts["fmri"]) if (group, option) == ("fmri", "root") else []
+                only = _TEACHER_FILES if option == "init_from" else only
+                files[f"{group}.{option}"] = fingerprint(Path(path), memo, lambda f: progress(f, "hashing"), only)
+            except UserError as error:
+                raise UserError(f"{group}.{option}: {error}") from error
         for module in _plugins_of(parts):
             files[f"plugin {module}"] = fingerprint(source(module), memo)
         code = code_digest(f"braindistill.stages.{stage.replace('-', '_')}")
@@ -248,54 +211,6 @@ class Planner:
         step = Step(stage, VERSIONS[stage], parts, inputs, files, code, command, title, paths, together)
         self._known[identity] = step
         return step
-
-
-def is_combined(config: Mapping[str, Any]) -> bool:
-    """Is the method a sum of several?"""
-    return config["method"]["name"] == "combined"
-
-
-def terms_of(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Name of a term → its config: of ``method=combined`` those that were composed for it, else the method's own, or none."""
-    if is_combined(config):
-        return dict(config["terms"])
-    return {config["method"]["name"]: config} if uses_target(config) else {}
-
-
-def described_by(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config that says where an arm's target is from: of several terms the first."""
-    return next(iter(config["terms"].values())) if is_combined(config) else config
-
-
-def stack_of(seed: int, seeds: list[int], size: int) -> list[int]:
-    """The seeds that a seed is trained with: its part of the list, cut into parts of ``size``."""
-    start = seeds.index(seed) // size * size
-    return seeds[start : start + size]
-
-
-def uses_target(config: Mapping[str, Any]) -> bool:
-    """Does the arm's method learn from a target? Read from its signature."""
-    return is_combined(config) or needs_target(config["method"]["name"])
-
-
-def needs_teacher(config: Mapping[str, Any]) -> bool:
-    """Is the target asked of a teacher? Otherwise it comes from a file."""
-    return config["target"]["name"] != "file" and config["target"].get("rdm") is None
-
-
-def seeds_of(config: Mapping[str, Any]) -> list[int]:
-    """``eval.seeds=10`` → ten seeds from ``seed`` on; a list is taken as it is.
-
-    Raises
-    ------
-    UserError
-        There is none, or one is named twice.
-    """
-    given = config["eval"]["seeds"]
-    seeds = [int(config["seed"]) + offset for offset in range(given)] if isinstance(given, int) else list(given)
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise UserError(f"eval.seeds={given}: give a number from 1 on, or a list of different seeds")
-    return seeds
 
 
 def step_for(
@@ -317,6 +232,18 @@ def step_for(
     if len(seeds) == 1:
         return [planner.student(config, words)]
     return [planner.student(under(seed), [*words, f"seed={seed}"], seeds) for seed in seeds]
+
+
+def _files_of(parts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(group, option) of the input files and folders that a step's options name."""
+    members = {group: str(parts[group].get("name", group)) for group in schema.GROUPS if group in parts}
+    return [
+        (group, key)
+        for group, name in members.items()
+        if name != group or group in schema.SINGLE  # else these are only the images' roles
+        for key, option in schema.options(group, name).items()
+        if option.is_path and parts[group].get(key) is not None
+    ]
 
 
 def _used_files(options: Mapping[str, Any]) -> list[str]:

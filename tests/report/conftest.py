@@ -148,3 +148,152 @@ def partial() -> dict[str, Any]:
     )
     kept = ("experiment", "command", "n_seeds", "failed")
     return {key: found[key] for key in kept} | {"arms": {"brain": arm}}
+
+
+def add_everything(results: dict[str, Any]) -> dict[str, Any]:
+    """Fill in every part that an evaluation may have, with made-up numbers."""
+    rng = np.random.default_rng(8)
+
+    def value(mean: float, spread: float = 0.01) -> dict[str, Any]:
+        seeds = (mean + spread * rng.normal(size=10)).round(5)
+        half = 2.26 * float(seeds.std(ddof=1)) / 10**0.5
+        centre = float(seeds.mean())
+        return {"mean": centre, "ci_low": centre - half, "ci_high": centre + half, "per_seed": seeds.tolist()}
+
+    arms = results["arms"]
+    for roi, gain in {"V1": -0.06, "V4": -0.02, "IT": -0.005}.items():
+        for name, accuracy in ((f"brain@{roi}", 0.927 + gain), (f"brain@-{roi}", 0.925 + 0.3 * gain)):
+            arms[name] = copy.deepcopy(arms["brain_early"])
+            arms[name]["accuracy"] = value(accuracy)
+            arms[name]["teacher"]["accuracy_pool"] = accuracy - 0.05
+        pair = {"a": "brain", "b": f"brain@-{roi}", "difference": -gain, "ci_low": -gain - 0.01, "p": 0.02}
+        results["comparisons"].append(pair | {"ci_high": -gain + 0.01, "p_adjusted": 0.1})
+    del arms["brain_early"]  # twelve arms and more are too many to tell apart; a page must still hold them
+    for number, arm in enumerate(arms.values()):
+        good = arm["accuracy"]["mean"]
+        confidence = np.linspace(0.25, 0.99, 15)
+        arm["measures"] = {
+            "top5": value(0.99, 0.002),
+            "brier": value(1.2 * (1 - good)),
+            "nll": value(3.4 * (1 - good), 0.03),
+            "ece": value(0.04 + 0.01 * (number % 4), 0.004),
+            "reliability": {
+                "confidence": confidence.tolist(),
+                "accuracy": (confidence - 0.1 * rng.random(15)).clip(0).tolist(),
+                "share": [1 / 15] * 15,
+            },
+            "severity": {key: value(0.5 * (1 - good)) for key in ("mild", "severe", "lca_height")},
+            "selective": {
+                key: value(mean, 0.1 * mean)
+                for key, mean in zip(
+                    ("threshold", "precision", "coverage", "severe", "mild", "aurc"),
+                    (0.8, 0.98, 0.7, 0.006, 0.01, 0.02),
+                    strict=True,
+                )
+            },
+            "human": {
+                key: value(mean, 0.05)
+                for key, mean in zip(
+                    ("cross_entropy", "kl", "entropy_correlation", "top1_agreement"),
+                    (0.9, 0.4, 0.45, good),
+                    strict=True,
+                )
+            },
+            "robustness": {
+                "clean": value(good),
+                "corruptions": {
+                    kind: [value(good - 0.06 * step - 0.02 * place) for step in range(1, 6)]
+                    for place, kind in enumerate(("gaussian_noise", "motion_blur", "fog", "pixelate"))
+                },
+                "families": {
+                    family: [value(good - 0.06 * step - 0.02 * place) for step in range(1, 6)]
+                    for place, family in enumerate(("noise", "blur", "weather", "digital"))
+                },
+                "mean": value(good - 0.2),
+                "fgsm": {"0.0078": value(good - 0.2), "0.0157": value(good - 0.4)},
+                "pgd": {"0.0078": value(good - 0.25), "0.0157": value(good - 0.55)},
+            },
+            "brain_score": {
+                roi: {
+                    "r": value(0.3 - 0.05 * place),
+                    "normalised_r": value(0.5 - 0.05 * place) if roi != "IT" else None,
+                    "rsa": value(0.2 + 0.03 * place),
+                    "rsa_ceiling": [0.4, 0.55] if roi == "V1" else None,
+                    "untrained_r": value(0.15),
+                }
+                for place, roi in enumerate(("V1", "V4", "IT"))
+            },
+        }
+        arm["training"] = {
+            "epoch": list(range(1, 31)),
+            "loss": (2.3 * np.exp(-np.arange(30) / 8) + 0.05 * number + 0.02 * rng.random(30)).tolist(),
+            "val_accuracy": (good * (1 - np.exp(-np.arange(1, 31) / 5))).tolist(),
+        }
+    few = [arm for arm in arms if not arm.startswith("brain@")]
+    results["curves"] = [
+        {"arm": arm, "n_train": count, "accuracy": value(arms[arm]["accuracy"]["mean"] - 0.5 / count**0.5)}
+        for arm in few
+        for count in (10, 20, 50)
+    ]
+    results["rois"] = {
+        "of": "brain",
+        "single": {roi: f"brain@{roi}" for roi in ("V1", "V4", "IT")},
+        "without": {roi: f"brain@-{roi}" for roi in ("V1", "V4", "IT")},
+        "n_voxels": {"V1": 320, "V4": 280, "IT": 640},
+    }
+    chosen = {"chosen": ["method.temperature=4"], "val_accuracy": 0.9, "tried": [[["method.temperature=1"], 0.88]] * 4}
+    ranges = {"method.temperature": [1, 4], "train.lr": [0.05, 0.1]}
+    results["tuning"] = {"trials": 4, "ranges": ranges, "arms": {"kd": chosen, "brain": chosen}}
+    sentence = "with this spread, 23 seeds would separate 0.5 points"
+    results["power"] = {
+        "brain": {arm: {"seeds_for_half_a_point": 23, "sentence": sentence} for arm in ("kd", "features")}
+    }
+    results["equivalence"] = [{"a": "kd", "b": "features", "margin": 0.01, "p": 0.03, "equivalent": True}]
+    results["explain"] = {
+        "contributions": {
+            f"class {number}": {
+                roi: {"gradient_input": value(weight, 0.1), "shapley": value(weight, 0.08)}
+                for roi, weight in (("V1", 0.2), ("V4", 0.5), ("IT", 1.3), ("rest", -0.1))
+            }
+            for number in range(10)
+        },
+        "decoder_cam": {
+            roi: value(share) | {"uniform": 1 / 3} for roi, share in {"V1": 0.2, "V4": 0.3, "IT": 0.5}.items()
+        },
+        "saliency": {"images": 6, "file": "saliency.npz"},
+        "mask_overlap": {
+            arm: value(share) | {"permuted": value(0.3)}
+            for arm, share in {"baseline": 0.31, "kd": 0.33, "brain": 0.42}.items()
+        },
+    }
+    results["skipped_measures"] = {}
+    stages = {"prepare": 1, "images": 1, "train-teacher": 70, "export": 70, "distill": 120, "predict": 120, "eval": 1}
+    results["steps"] = [
+        {"stage": stage, "title": f"{stage} {number}", "state": "run" if number % 3 else "reused", "seconds": 1.5}
+        for stage, count in stages.items()
+        for number in range(count)
+    ]
+    results["steps"][100]["state"] = "failed"
+    results["steps"].append({"stage": "predict", "title": "predictions of the failed one", "state": "skipped"})
+    return json.loads(json.dumps(results, allow_nan=False))
+
+
+_EVERYTHING = add_everything(copy.deepcopy(_RESULTS))
+
+
+@pytest.fixture
+def everything() -> dict[str, Any]:
+    """A run with every part that there can be."""
+    return copy.deepcopy(_EVERYTHING)
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn on a canvas but not saved, which takes most of a report's time."""
+    from matplotlib.figure import Figure as Canvas
+
+    def sketch(figure: Any, kinds: Any = ("svg",)) -> dict[str, bytes]:
+        figure.draw(Canvas(figsize=(figure.width, figure.height), layout="constrained"))
+        return dict.fromkeys(kinds, b"<svg/>")
+
+    monkeypatch.setattr("braindistill.report.html.rendered", sketch)

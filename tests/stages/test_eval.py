@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from braindistill.errors import UserError
 from braindistill.images import ImageSet
 from braindistill.runtime import Runtime
 from braindistill.stages import eval as stage
-from braindistill.stages.eval import evaluate, is_brain
+from braindistill.stages.eval import evaluate
+from braindistill.verdict import is_brain
 
 SEEDS = list(range(6))
 COMMAND = "braindistill eval experiment=made_up eval.seeds=6"
@@ -86,9 +88,8 @@ def make(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], dict[str, Path],
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the page out, which has its own tests, and the dearer check of the interval."""
+    """Leave the page out, which has its own tests."""
     monkeypatch.setattr(stage, "write_report", lambda results, path: path.write_text("page"))
-    monkeypatch.setattr(stage, "crossed_bootstrap", lambda difference: (0.0, 0.0))
 
 
 def test_results_hold_the_fixed_names(make: Callable[..., Any], quick: None) -> None:
@@ -162,6 +163,8 @@ def test_controls_that_apply_are_required_and_those_that_do_not_are_no_gap(
     (claim,) = evaluate(config, inputs, out, {})["claims"]
     assert claim["holds"] is None, "more labels than the baseline, and nothing to show that they were not the help"
     assert "labels_matched is missing" in claim["reason"]
+    assert "label budgets differ (brain " in claim["reason"]
+    assert claim["components"], "what was found is still shown"
 
 
 @pytest.mark.parametrize("fate", ["failed", "left out", "not run"])
@@ -256,7 +259,7 @@ def test_one_draw_of_a_teacher_for_all_seeds_is_warned_about(make: Callable[...,
 def test_the_stage_writes_its_three_files(make: Callable[..., Any]) -> None:
     config, inputs, out = make(baseline=0.6, brain=0.8)
     stage.run(config, inputs, out, Runtime(device="cpu"))
-    assert sorted(file.name for file in out.iterdir()) == ["report.html", "results.csv", "results.json"]
+    assert {file.name for file in out.iterdir()} >= {"report.html", "results.csv", "results.json"}
     page = (out / "report.html").read_text()
     assert "brain" in page
     assert "cannot be decided" in page
@@ -300,3 +303,162 @@ def test_a_pretrained_student_is_marked(make: Callable[..., Any], quick: None) -
     config["arms"]["brain"]["student"] = {"init": "pretrained", "overlap": "ImageNet, all ten classes"}
     marks = evaluate(config, inputs, out, {}, COMMAND)["arms"]["brain"]["marks"]
     assert any("pretrained weights; overlap with the test classes: ImageNet, all ten" in mark for mark in marks)
+
+
+def test_a_claim_that_would_fail_is_withheld_too_where_budgets_differ(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make(**SKILL | {"brain": 0.3})
+    (claim,) = evaluate(config, inputs, out, {})["claims"]
+    assert claim["holds"] is False
+    config["arms"]["kd"]["images"] = config["arms"]["kd"]["images"] | {"n_train": 10}
+    (claim,) = evaluate(config, inputs, out, {})["claims"]
+    assert (claim["holds"], claim["p"]) == (None, None)
+    assert "label budgets differ (brain 10, label_smoothing 10, kd 12" in claim["reason"]
+    assert "does not hold" not in claim["reason"]
+
+
+def test_unequal_tuning_withholds_the_claim(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make()
+    tried = [[["train.lr=0.1"], 0.8], [["train.lr=0.2"], 0.7]]
+    tuning = {"trials": 2, "ranges": {}, "arms": {arm: {"tried": tried} for arm in SKILL}}
+    config["eval_context"] = {"tuning": tuning, "rois": {"of": "brain"}}
+    results = evaluate(config, inputs, out, {})
+    assert results["claims"][0]["holds"] is True
+    assert (results["tuning"], results["rois"]) == (tuning, {"of": "brain"})
+    tuning["arms"]["kd"] = {"tried": tried[:1]}
+    del tuning["arms"]["baseline"]  # no part of the claim
+    (claim,) = evaluate(config, inputs, out, {})["claims"]
+    assert claim["holds"] is None
+    expected = "brain 2, label_smoothing 2, kd 1, features 2, shuffled_fmri 2"
+    assert claim["reason"] == f"cannot be decided: tuning budgets differ (trials: {expected})"
+
+
+def test_an_exploratory_arm_makes_no_claim_and_is_no_control(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make(**SKILL, brain_V1=0.9)
+    config["arms"]["brain_V1"] = config["arms"]["brain"] | {"exploratory": True}
+    results = evaluate(config, inputs, out, {})
+    assert [made["arm"] for made in results["claims"]] == ["brain"]
+    assert {row["b"] for row in results["equivalence"]} == SKILL.keys() - {"brain"}
+
+
+def test_one_seed_gives_no_interval_and_says_so(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make()
+    config["eval"]["seeds"] = [0]
+    results = evaluate(config, inputs, out, {})
+    assert "one seed gives no interval and no p" in results["warnings"][0]
+    for arm in results["arms"].values():
+        assert (arm["accuracy"]["ci_low"], arm["accuracy"]["ci_high"]) == (None, None)
+        assert (arm["measures"]["brier"]["ci_low"], arm["measures"]["brier"]["ci_high"]) == (None, None)
+    for row in results["comparisons"]:
+        bounds = ("ci_low", "ci_high", "p", "p_adjusted", "sign_flip_p", "bootstrap_low", "bootstrap_high")
+        assert all(row[key] is None for key in bounds)
+    assert all(row["equivalent"] is None for row in results["equivalence"])
+    assert results["power"]["brain"]["kd"]["seeds_for_half_a_point"] is None
+    assert results["claims"][0]["holds"] is None
+    assert (out / "report.html").exists()
+
+
+def test_power_and_equivalence(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make()
+    config["eval"]["margin"] = 0.5
+    results = evaluate(config, inputs, out, {})
+    assert list(results["power"]["brain"]) == ["label_smoothing", "kd", "features", "shuffled_fmri"]
+    found = results["power"]["brain"]["kd"]
+    assert found["seeds_for_half_a_point"] is None or found["seeds_for_half_a_point"] > 6
+    assert "0.5 points" in found["sentence"]
+    assert [(row["a"], row["b"]) for row in results["equivalence"]] == [
+        ("brain", arm) for arm in SKILL if arm != "brain"
+    ]
+    assert all(row["equivalent"] and row["margin"] == 0.5 for row in results["equivalence"])
+    config["eval"]["margin"] = 0.001
+    assert not any(row["equivalent"] for row in evaluate(config, inputs, out, {})["equivalence"])
+
+
+def test_the_bootstrap_agrees_with_the_interval(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make(baseline=0.6, brain=0.7)
+    (row,) = evaluate(config, inputs, out, {})["comparisons"]
+    assert row["bootstrap_low"] == pytest.approx(row["ci_low"], abs=0.03)
+    assert row["bootstrap_high"] == pytest.approx(row["ci_high"], abs=0.03)
+
+
+def test_asked_measures_that_cannot_be_had_are_skipped_with_the_reason(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make()
+    config["eval"]["measures"] = ["severity", "selective", "human", "robustness", "attacks", "brain_score"]
+    config["eval_context"] = {"skipped_measures": {"attacks": "arm kd: out of memory"}}
+    results = evaluate(config, inputs, out, {})
+    assert all(arm["measures"] == {} for arm in results["arms"].values())
+    reasons = results["skipped_measures"]
+    assert reasons.keys() == set(config["eval"]["measures"])
+    assert "eval.hierarchy=FILE" in reasons["severity"]
+    assert "images.n_val=0" in reasons["selective"]
+    assert "eval.people=FILE" in reasons["human"]
+    assert reasons["robustness"] == reasons["brain_score"] == "students were not measured, or that has failed"
+    assert reasons["attacks"] == "arm kd: out of memory"
+
+
+def test_what_students_were_measured_for_is_averaged_over_seeds(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make(baseline=0.6, brain=0.8)
+    config["eval"]["measures"] = ["robustness", "brain_score"]
+    for arm in ("baseline", "brain"):
+        for seed in SEEDS:
+            found: dict[str, Any] = {"robustness": {"clean": 0.5 + seed / 10, "corruptions": {"fog": [0.1 * seed] * 5}}}
+            found |= {"skipped": {}, "notes": ["of stimuli that students were trained on"]}
+            score = {"r": 0.2, "normalised_r": None, "rsa": 0.1, "rsa_ceiling": [0.3, 0.5], "untrained_r": 0.1}
+            if arm == "brain":
+                found["brain_score"] = {"V1": score}
+            else:
+                found["skipped"] = {"brain_score": "no pictures"}
+            inputs[f"measure/{arm}/{seed}"] = out / f"measure-{arm}-{seed}"
+            write_json(out / f"measure-{arm}-{seed}" / "measures.json", found)
+    results = evaluate(config, inputs, out, {})
+    brain = results["arms"]["brain"]["measures"]
+    assert brain["robustness"]["clean"]["mean"] == pytest.approx(0.75)
+    assert brain["robustness"]["clean"]["per_seed"] == pytest.approx([0.5 + seed / 10 for seed in SEEDS])
+    assert brain["robustness"]["clean"]["ci_low"] < 0.75 < brain["robustness"]["clean"]["ci_high"]
+    assert [value["mean"] for value in brain["robustness"]["corruptions"]["fog"]] == pytest.approx([0.25] * 5)
+    assert brain["brain_score"]["V1"]["rsa_ceiling"] == pytest.approx([0.3, 0.5])
+    assert brain["brain_score"]["V1"]["normalised_r"]["mean"] is None
+    assert "brain_score" not in results["arms"]["baseline"]["measures"]
+    assert results["skipped_measures"] == {"brain_score": "baseline: no pictures"}
+    assert results["warnings"] == ["of stimuli that students were trained on"]
+
+
+def test_training_curves_are_means_over_seeds(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make(baseline=0.6, brain=0.8)
+    for seed in SEEDS:
+        entries = [{"epoch": e + 1.0, "loss": seed / (e + 1), "val_accuracy": 0.5, "lr": 1} for e in range(3 + seed)]
+        entries[1]["loss"] = float("nan")
+        log = inputs[f"prediction/brain/{seed}"] / "metrics.jsonl"
+        log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    results = evaluate(config, inputs, out, {})
+    assert "training" not in results["arms"]["baseline"]
+    training = results["arms"]["brain"]["training"]
+    assert training["epoch"] == [1, 2, 3]
+    assert training["loss"] == [2.5, None, pytest.approx(2.5 / 3)]
+    assert training["val_accuracy"] == [0.5] * 3
+
+
+def test_what_was_explained_is_passed_on(make: Callable[..., Any], quick: None) -> None:
+    config, inputs, out = make(baseline=0.6, brain=0.8)
+    inputs["explain"] = out / "explained"
+    write_json(out / "explained" / "explain.json", {"decoder_cam": {}, "skipped": {"saliency": "no convolution"}})
+    (out / "explained" / "saliency.npz").write_bytes(b"maps")
+    results = evaluate(config, inputs, out, {})
+    assert results["explain"] == {"decoder_cam": {}}
+    assert results["skipped_measures"] == {"explain: saliency": "no convolution"}
+    assert (out / "saliency.npz").read_bytes() == b"maps"
+
+
+@pytest.mark.parametrize("fault", ["number", "identity", "classes", "diverged"])
+def test_predictions_that_do_not_fit_are_refused_in_one_line(make: Callable[..., Any], quick: None, fault: str) -> None:
+    config, inputs, out = make()
+    folder = inputs["prediction/kd/3"]
+    rows = np.load(folder / "log_probabilities.npy")
+    if fault == "identity":
+        write_json(folder / "test_images.json", {"n": 100, "sha256": "of others"})
+    changed = {"number": rows[:99], "classes": np.log(np.full((100, 3), 1 / 3)), "diverged": rows * np.nan}
+    np.save(folder / "log_probabilities.npy", changed.get(fault, rows))
+    expected = "training has diverged" if fault == "diverged" else "other test images than those of the evaluation"
+    with pytest.raises(UserError, match=f"^arm kd: .*{expected}") as refused:
+        evaluate(config, inputs, out, {})
+    assert "\n" not in str(refused.value)
+    assert not (out / "results.json").exists()

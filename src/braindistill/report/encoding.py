@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from braindistill.report.figures import GREY, INK, STYLE
+from braindistill.report.style import COLOURS, GREY, INK, STYLE
 
 
 def draw_encoding(scores: dict[str, np.ndarray], rois: dict[str, np.ndarray], path: Path) -> None:
@@ -24,7 +24,7 @@ def draw_encoding(scores: dict[str, np.ndarray], rois: dict[str, np.ndarray], pa
     rows = {"all voxels": np.arange(len(scores["r"])), **rois}
     ceiling = scores.get("ceiling_r2")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 1.2 + 0.34 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(4.8, 1.2 + 0.34 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         values = [scores["r"][index] for index in rows.values()]
         places = np.arange(len(rows))
@@ -36,10 +36,10 @@ def draw_encoding(scores: dict[str, np.ndarray], rois: dict[str, np.ndarray], pa
             whis=(5, 95),
             showfliers=False,
             patch_artist=True,
-            boxprops={"facecolor": "#D55E00", "alpha": 0.35, "edgecolor": "#D55E00"},
-            medianprops={"color": "#D55E00", "linewidth": 1.8},
-            whiskerprops={"color": "#D55E00"},
-            capprops={"color": "#D55E00"},
+            boxprops={"facecolor": COLOURS["brain"], "alpha": 0.35, "edgecolor": COLOURS["brain"]},
+            medianprops={"color": COLOURS["brain"], "linewidth": 1.8},
+            whiskerprops={"color": COLOURS["brain"]},
+            capprops={"color": COLOURS["brain"]},
         )
         best = [row.max() for row in values]
         axes.plot(best, places, linestyle="", marker="o", markersize=3, color=INK, label="best voxel")
@@ -49,11 +49,11 @@ def draw_encoding(scores: dict[str, np.ndarray], rois: dict[str, np.ndarray], pa
         axes.axvline(0, color=GREY, linewidth=0.7)
         axes.set_yticks(places, [f"{name} ({len(index)})" for name, index in rows.items()])
         axes.invert_yaxis()
-        axes.set_xlabel("Pearson r, out of fold\n(box: quartiles; whiskers: 5th and 95th percentile of voxels)")
+        axes.set_xlabel("Pearson r, out of fold\n(box: quartiles of voxels; whiskers: 5 to 95 %)")
         figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=180)
 
 
 def _median_ceiling(ceiling: np.ndarray) -> float:

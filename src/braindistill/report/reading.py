@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from braindistill.report.parts import Results
 from braindistill.statistics import points
 
-Results = dict[str, Any]
+Value = Any  # {"mean", "ci_low", "ci_high", "per_seed"}, a bare number, or None
 
 # what each arm rules out, or is there for: the words of the protocol
 PURPOSE = {
@@ -32,8 +33,8 @@ PURPOSE = {
 
 
 def is_brain(arm: str) -> bool:
-    """Whether an arm's name is that of a brain arm: ``brain``, ``brain_V1``, ``brain_feature+kd``."""
-    return arm == "brain" or arm.startswith("brain_") or arm.startswith("brain+")
+    """Whether an arm's name is that of a brain arm: ``brain``, ``brain_voxels``, ``brain@V1``, ``brain+kd``."""
+    return arm == "brain" or arm.startswith(("brain_", "brain@", "brain+"))
 
 
 def against(results: Results, a: str, b: str) -> dict[str, Any] | None:
@@ -109,6 +110,42 @@ def points_interval(comparison: dict[str, Any]) -> str:
     return points(comparison["difference"]) + ("" if low is None else f" [{points(low)}, {points(high)}]")
 
 
+def value_of(found: Value) -> dict[str, Any]:
+    """A measured value as a dict, where it may be a bare number or absent; {} where there is none."""
+    if isinstance(found, dict):
+        return found
+    return {} if found is None else {"mean": found}
+
+
+def as_share(found: Value) -> dict[str, Any]:
+    """A value between 0 and 1 for display: the ends of a t interval may lie beyond, and are cut."""
+    known = value_of(found)
+    ends = {key: min(max(known[key], 0.0), 1.0) for key in ("ci_low", "ci_high") if known.get(key) is not None}
+    return known | ends
+
+
+def interval_text(found: Value, scale: float = 1.0, digits: int | None = None) -> str:
+    """``0.041 [0.035, 0.048]``, or with ``scale=100`` as a percentage ``84.5 [82.0, 87.0]``; not cut at any end."""
+    known = value_of(found)
+    digits = (1 if scale == 100 else 3) if digits is None else digits
+    mean, low, high = (known.get(key) for key in ("mean", "ci_low", "ci_high"))
+    if mean is None:
+        return "–"
+    ends = "" if low is None or high is None else f" [{_fixed(scale * low, digits)}, {_fixed(scale * high, digits)}]"
+    return _fixed(scale * mean, digits) + ends
+
+
+def by_decision(claim: dict[str, Any]) -> dict[str, Any] | None:
+    """The component that decides a claim: the one with the largest p (a difference ≤ 0 counting as 1), then the lowest."""
+    parts = [part for part in claim.get("components") or [] if part.get("difference") is not None]
+
+    def weakness(part: dict[str, Any]) -> tuple[float, float]:
+        p = 1.0 if part["difference"] <= 0 or part.get("p") is None else part["p"]
+        return -p, part["difference"] if part.get("ci_low") is None else part["ci_low"]
+
+    return min(parts, key=weakness, default=None)
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A plain number, ``–`` where there is none."""
     if value is None or isinstance(value, str | bool):
@@ -121,6 +158,10 @@ def p_text(value: float | None) -> str:
     if value is None:
         return "–"
     return "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def _minus(value: float | None) -> float | None:

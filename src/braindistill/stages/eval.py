@@ -1,37 +1,74 @@
-"""eval: arms × seeds from stored predictions: the table, the claim, and the page that shows them."""
+"""eval: arms × seeds from stored predictions: the table, the measures, the claim, and the page that shows them."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from braindistill.cache.provenance import versions
 from braindistill.images import ImageSet, open_images
 from braindistill.images.assembly import SPLIT
-from braindistill.metrics.accuracy import balanced_accuracy
-from braindistill.metrics.calibration import ece, nll
+from braindistill.metrics import balanced_accuracy
 from braindistill.report.html import write_report
 from braindistill.report.table import write_csv
 from braindistill.runtime import Runtime
-from braindistill.statistics import claim, compare, crossed_bootstrap, holm, sign_flip_p, two_way_interval
+from braindistill.statistics import two_way_interval
+from braindistill.verdict import (
+    Measures,
+    calibration,
+    collect,
+    compare_arms,
+    describe_arm,
+    estimate_power,
+    find_equivalent,
+    is_brain,
+    make_claims,
+    mean_of,
+    read_encoder_r,
+    read_held_out,
+    read_predictions,
+    read_training,
+    warn_of,
+)
 
-#: what the brain must beat before it is said to have helped, whatever the design
-REQUIRED = ("label_smoothing", "kd")
-#: teachers that are a brain
-_BRAINS = ("brain", "decoder", "encoder")
-#: teachers that are in sample on the labelled images because ordinary KD is
-_NETWORKS = ("cnn", "self")
+__all__ = ["evaluate", "is_brain", "plan_arms", "run"]  # the planner asks here what a brain arm is
+
+#: parts of the results that others made and the evaluation only shows
+_PASSED_ON = ("tuning", "rois", "explain")
 
 
-def plan_arms(
+def plan_arms(  # read as config schema, never called
     *,
-    arms: list[str] = [],  # noqa: B006 (read as config schema, never called)
+    arms: list[str] = [],  # noqa: B006
     seeds: int | list[int] = 10,
     definitions: dict[str, list[str]] = {},  # noqa: B006
+    measures: list[
+        Literal[
+            "calibration",
+            "severity",
+            "selective",
+            "human",
+            "robustness",
+            "attacks",
+            "brain_score",
+        ]
+    ] = ["calibration"],  # noqa: B006
+    corruptions: list[str] | None = None,
+    epsilons: list[float] = [0.0078, 0.0157],  # noqa: B006
+    hierarchy: Path | None = None,
+    people: Path | None = None,
+    n_train: list[int] = [],  # noqa: B006
+    rois: list[str] = [],  # noqa: B006
+    match_voxels: bool = False,
+    tune: dict[str, list[int | float | bool | str | None]] = {},  # noqa: B006
+    tune_seeds: int = 2,
+    margin: float = 0.01,
+    explain: bool = False,
 ) -> None:
     """The options of ``eval``, read by ``config.py``; `pipeline` expands them.
 
@@ -40,6 +77,18 @@ def plan_arms(
     arms : names to run, in table order
     seeds : how many (from ``seed`` on), or which; every arm is trained with each
     definitions : name → the overrides that make the arm
+    measures : what is measured beside accuracy
+    corruptions : names of those that ``robustness`` shows; None: all fifteen
+    epsilons : largest changes of a pixel that ``attacks`` may make, in units of the range [0, 1]
+    hierarchy : a table of superclasses (`read_hierarchy`); None: the built-in one where the classes are CIFAR's
+    people : a table of people's answers to test images (`fit_human` says how), for ``human``
+    n_train : label budgets of the few-shot curve
+    rois : ROIs that get an arm of their own, and one without them; ``each`` stands for all
+    match_voxels : the arm of a single ROI keeps as many voxels as the smallest ROI has
+    tune : option → values that are tried on validation images, the same number for every arm
+    tune_seeds : seeds that a trial's validation accuracy is the mean of: the first of ``seeds``
+    margin : differences of accuracy inside ± margin count as none, for the test of equivalence
+    explain : look into teachers and students: contributions of ROIs, saliency
     """
 
 
@@ -55,14 +104,22 @@ def evaluate(
 
     Parameters
     ----------
-    config : ``eval.seeds``, the ``arms`` as configured and those ``not_run`` with the reason
-    inputs : ``images`` and ``prediction|target|teacher/ARM/SEED`` → folders
+    config : options of ``eval``, the ``arms`` as configured, those ``not_run`` with the reason, and in ``eval_context`` what
+        else is known and only shown: ``tuning``, ``rois``, ``skipped_measures``
+    inputs : ``images``, ``prediction|target|teacher|measure/ARM/SEED``, ``curve/N/ARM/SEED`` and ``explain`` → folders
     out : where results and report go
     failed : arm → why it has no result: the report then says so
+
+    Raises
+    ------
+    UserError
+        Arms have other test images than the evaluation; a student has diverged; a table that a measure needs is unfit.
     """
-    seeds = config["eval"]["seeds"]
+    options, context = config["eval"], config.get("eval_context") or {}
+    seeds = options["seeds"]
     image_set = ImageSet.load(inputs["images"])
     labels = np.asarray(image_set.test_labels)
+    measures = Measures(options, image_set)
     arms: dict[str, Any] = {}
     correct: dict[str, np.ndarray] = {}
     encoder_r: dict[str, list[float]] = {}
@@ -70,60 +127,55 @@ def evaluate(
     for name, described in config["arms"].items():
         if name in failed:
             continue
-        predictions = [_read(inputs[f"prediction/{name}/{seed}"]) for seed in seeds]
-        hits = np.stack([rows.argmax(1) == labels for rows in predictions])
-        correct[name] = hits
-        mean = two_way_interval(hits.astype(float))
-        _, split = open_images(inputs["images"], _split_options(described), seeds[0])
-        teacher, marks, extra_labels = _teacher_part(name, described, inputs, seeds, image_set, split, encoder_r)
-        overlap = described["student"].get("overlap") or "not declared"
-        if described["student"].get("init") == "pretrained":
-            marks.append(f"the student started from pretrained weights; overlap with the test classes: {overlap}")
-        if described["train"]["select"] == "test":
-            marks.append("UNSOUND: epoch chosen on the test images (train.select=test)")
-        if described["images"]["allow_overlap"]:
-            marks.append("stimuli among the test images were allowed (images.allow_overlap=true)")
+        folders = {part: _folders(inputs, part, name, seeds) for part in ("prediction", "target", "teacher", "measure")}
+        said = read_predictions(name, folders["prediction"], image_set)
+        correct[name] = np.stack([rows.argmax(1) == labels for rows in said])
+        _, split = open_images(inputs["images"], {key: described["images"][key] for key in SPLIT}, seeds[0])
+        draws = folders["teacher"]
+        calibrated = calibration(said, labels)
+        held_out = read_held_out(folders["prediction"])
         arms[name] = {
             "n_seeds": len(seeds),
-            "accuracy": {
-                "mean": mean.estimate,
-                "ci_low": mean.low,
-                "ci_high": mean.high,
-                "per_seed": [float(row.mean()) for row in hits],
-            },
-            "balanced_accuracy": _mean([balanced_accuracy(rows, labels) for rows in predictions]),
-            "nll": _mean([nll(rows, labels) for rows in predictions]),
-            "ece": _mean([ece(np.exp(rows), labels) for rows in predictions]),
+            "accuracy": _accuracy(correct[name]),
+            "balanced_accuracy": mean_of([balanced_accuracy(rows, labels) for rows in said]),
+            "nll": calibrated["nll"]["mean"],
+            "ece": calibrated["ece"]["mean"],
             "overrides": described["overrides"],
-            "labels": len(split.labelled) + len(split.val) + extra_labels,
-            "marks": marks,
-            "teacher": teacher,
+            **describe_arm(described, folders["target"], draws[0] if draws else None, image_set, split),
             "keys": {
-                kind: [inputs[f"{part}/{name}/{seed}"].name for seed in seeds if f"{part}/{name}/{seed}" in inputs]
-                for kind, part in (("predictions", "prediction"), ("targets", "target"), ("teachers", "teacher"))
+                f"{part}s": [folder.name for folder in folders[part]] for part in ("prediction", "target", "teacher")
             },
+            "measures": measures.of_arm(name, said, calibrated, held_out, folders["measure"]),
         }
-        draws = {folder for part, folder in inputs.items() if part.startswith(f"teacher/{name}/")}
-        if 0 < len(draws) < len(seeds):
+        training = read_training(folders["prediction"])
+        arms[name] |= {"training": training} if training else {}
+        r = read_encoder_r(draws[0] if draws else None)
+        encoder_r |= {name: r} if r is not None else {}
+        if 0 < len(set(draws)) < len(seeds):
             warnings.append(
-                f"{name}: {len(seeds)} seeds share {len(draws)} draw(s) of the teacher, which makes false positives; "
+                f"{name}: {len(seeds)} seeds share {len(set(draws))} draw(s) of the teacher, which makes false positives; "
                 "redraw it for every seed (teacher.seed=${seed})"
             )
-    claims = _claims(config, arms, correct, {**config["not_run"], **failed}, len(image_set.classes))
-    comparisons = _comparisons(config["arms"], correct, claims)
-    any_arm = next(iter(config["arms"].values()), None)
+    missing = {**config["not_run"], **failed}
+    claims = make_claims(config["arms"], arms, correct, missing, len(image_set.classes), context.get("tuning"))
+    comparisons = compare_arms(config["arms"], correct, claims)
+    explained, unexplained = _explanations(inputs, out)
+    images: dict[str, Any] = next((described["images"] for described in config["arms"].values()), {})
     results = {
         "arms": arms,
         "comparisons": comparisons,
         "claims": claims,
+        "power": estimate_power(claims, correct),
+        "equivalence": find_equivalent(config["arms"], correct, options.get("margin", 0.01)),
+        "curves": collect(config, inputs, labels),
+        "skipped_measures": measures.skipped | unexplained | context.get("skipped_measures", {}),
+        **{part: found for part, found in (context | explained).items() if found and part in _PASSED_ON},
         "not_run": config["not_run"],
         "failed": failed,
-        "warnings": warnings + _budget_warnings(arms) + _leak_warnings(config["arms"], comparisons),
+        "warnings": warnings + warn_of(config["arms"], arms, comparisons, len(seeds)) + measures.notes,
         "n_seeds": len(seeds),
         "n_test": len(labels),
-        "n_train": any_arm["images"]["n_train"] if any_arm else None,
-        "n_pool": any_arm["images"]["n_pool"] if any_arm else None,
-        "n_val": any_arm["images"]["n_val"] if any_arm else None,
+        **{key: images.get(key) for key in ("n_train", "n_pool", "n_val")},
         "classes": list(image_set.classes),
         "chance": float(np.bincount(labels).max() / len(labels)),
         "encoder_r": encoder_r,
@@ -138,161 +190,23 @@ def evaluate(
     return results
 
 
-def is_brain(described: dict[str, Any]) -> bool:
-    """Is this an arm for which the claim can be made?"""
-    teacher, target = described["teacher"], described["target"]
-    sound = not teacher.get("original_protocol") and described["train"]["select"] != "test"
-    return teacher.get("name") in _BRAINS and not teacher.get("control") and not target.get("control") and sound
+def _folders(inputs: dict[str, Path], part: str, name: str, seeds: list[int]) -> list[Path]:
+    return [inputs[f"{part}/{name}/{seed}"] for seed in seeds if f"{part}/{name}/{seed}" in inputs]
 
 
-def _claims(
-    config: dict[str, Any],
-    arms: dict[str, Any],
-    correct: dict[str, np.ndarray],
-    missing: dict[str, str],
-    n_classes: int,
-) -> list[dict[str, Any]]:
-    found = []
-    for name, described in config["arms"].items():
-        if not is_brain(described):
-            continue
-        controls = _where_they_apply(name, described, arms, n_classes)
-        required = [*REQUIRED, *(_of_its_kind(control, described, config["arms"]) for control in controls)]
-        reasons = {arm: missing.get(arm, "not among eval.arms") for arm in [name, *required] if arm not in correct}
-        found.append(claim(name, correct, required, reasons))
-    return found
+def _accuracy(hits: np.ndarray) -> dict[str, Any]:
+    mean = two_way_interval(hits)
+    per_seed = [float(row.mean()) for row in hits]
+    return {"mean": mean.estimate, "ci_low": mean.low, "ci_high": mean.high, "per_seed": per_seed}
 
 
-def _where_they_apply(name: str, described: dict[str, Any], arms: dict[str, Any], n_classes: int) -> list[str]:
-    """Controls that the claim needs under this design: leaving one out leaves it undecided."""
-    # voxels and relations are read from the pictures' features by no decoder: random readouts are their features control
-    soft = described["target"]["name"] == "soft_labels"
-    needed = ["features" if soft else "random_readout", "shuffled_fmri"]
-    if soft and described["teacher"].get("pretrained"):
-        needed.append("random_readout")
-    budgets = {arm["labels"] for other, arm in arms.items() if other != "labels_matched"}
-    if name in arms and arms[name]["labels"] > min(budgets):
-        needed.append("labels_matched")
-    labelled_only = described["target"]["images"] == "labelled" or not described["images"]["n_pool"]
-    if labelled_only:
-        needed += ["random_matched", "shuffled_within"] if soft and n_classes > 2 else ["shuffled_within"]
-    return needed
-
-
-def _of_its_kind(control: str, described: dict[str, Any], arms: dict[str, Any]) -> str:
-    """The control arm that differs from a brain arm in one thing only: ``shuffled_fmri``, or ``shuffled_fmri_relations``
-    where the arm of that name has another kind of target than the brain arm's relations."""
-    kind = described["target"]["name"]
-    if control in ("labels_matched", "features") or control not in arms:
-        return control
-    return control if arms[control]["target"].get("name") == kind else f"{control}_{kind}"
-
-
-def _comparisons(
-    arms: dict[str, Any], correct: dict[str, np.ndarray], claims: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Arms against the baseline, brain arms against every other, controls against label smoothing; Holm over all."""
-    pairs = [(name, "baseline") for name in correct if name != "baseline" and "baseline" in correct]
-    brains = [made["arm"] for made in claims if made["arm"] in correct]
-    pairs += [(brain, other) for brain in brains for other in correct if other not in (brain, "baseline")]
-    if "label_smoothing" in correct:
-        pairs += [(name, "label_smoothing") for name in correct if arms[name]["teacher"].get("control")]
-    rows: list[dict[str, Any]] = []
-    for a, b in pairs:
-        difference = correct[a].astype(float) - correct[b].astype(float)
-        interval = compare(correct[a], correct[b])
-        low, high = crossed_bootstrap(difference)
-        rows.append(
-            {
-                "a": a,
-                "b": b,
-                "difference": interval.estimate,
-                "ci_low": interval.low,
-                "ci_high": interval.high,
-                "p": interval.p,
-                "sign_flip_p": sign_flip_p(difference.mean(1)),
-                "bootstrap_low": low,
-                "bootstrap_high": high,
-            }
-        )
-    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_adjusted"] = adjusted
-    return rows
-
-
-def _teacher_part(
-    name: str,
-    described: dict[str, Any],
-    inputs: dict[str, Path],
-    seeds: list[int],
-    image_set: ImageSet,
-    split: Any,
-    encoder_r: dict[str, list[float]],
-) -> tuple[dict[str, Any] | None, list[str], int]:
-    """What stood behind an arm's targets: diagnostics, marks for the table, and labels beyond the student's."""
-    if f"target/{name}/{seeds[0]}" not in inputs:
-        return None, [], 0
-    records = [json.loads((inputs[f"target/{name}/{seed}"] / "target.json").read_text()) for seed in seeds]
-    teacher = described["teacher"]
-    scores, extra = {}, 0
-    folder = inputs.get(f"teacher/{name}/{seeds[0]}")
-    if folder is not None:
-        scores = json.loads((folder / "scores.json").read_text())
-        if (folder / "voxel_scores.npz").exists():
-            with np.load(folder / "voxel_scores.npz", allow_pickle=False) as stored:
-                encoder_r[name] = stored["r"].astype(float).tolist()
-    marks = []
-    in_sample = records[0]["sources"].get("in_sample", 0)
-    if in_sample:
-        usual = ", as ordinary KD has it" if teacher["name"] in _NETWORKS else ""
-        marks.append(f"in-sample targets on {in_sample} labelled images{usual}")
-    if teacher["pretrained"]:
-        marks.append("read by a pretrained network (teacher.weights): its images and labels are behind the targets")
-    if teacher.get("original_protocol"):
-        marks.append("UNSOUND: the protocol of 2021 (in-sample soft labels, softmax twice at 0.1)")
-    if teacher.get("disjoint") is False:
-        marks.append("encoder and decoder share stimuli (teacher.disjoint=false): labels leak around the brain")
-    if teacher.get("labels") == "all":
-        record = json.loads((folder / "teacher.json").read_text()) if folder else {}
-        known = set(image_set.train_ids[split.labelled].tolist())
-        extra = len(set(record.get("labelled", [])) - known)
-    part = {
-        "accuracy_pool": _mean([record.get("accuracy_pool") for record in records]),
-        "accuracy_labelled": _mean([record.get("accuracy_labelled") for record in records]),
-        "entropy": _mean([record.get("entropy") for record in records]),
-        "temperature": _mean([(record.get("temperature") or {}).get("measured") for record in records]),
-        "scores": scores,
-    }
-    return part, marks, extra
-
-
-def _budget_warnings(arms: dict[str, Any]) -> list[str]:
-    counts = {name: arm["labels"] for name, arm in arms.items()}
-    if len(set(counts.values())) < 2:
-        return []
-    fewest = min(counts.values())
-    more = ", ".join(f"{name} {count}" for name, count in counts.items() if count > fewest)
-    return [f"unequal label budgets: {fewest} labels, but {more}; labels_matched is the arm to beat"]
-
-
-def _leak_warnings(arms: dict[str, Any], comparisons: list[dict[str, Any]]) -> list[str]:
-    """A control whose responses can know nothing should not beat a method that asks no teacher; where it does, say so."""
-    return [
-        f"the control {row['a']} beats label_smoothing by {100 * row['difference']:.1f} points: its targets regularise "
-        "better than smoothing does, or labels reach the student around the responses"
-        for row in comparisons
-        if row["b"] == "label_smoothing" and arms[row["a"]]["teacher"].get("control") and (row["ci_low"] or 0) > 0
-    ]
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [float(value) for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _read(folder: Path) -> np.ndarray:
-    return np.load(folder / "log_probabilities.npy", allow_pickle=False)
-
-
-def _split_options(described: dict[str, Any]) -> dict[str, Any]:
-    return {key: described["images"][key] for key in SPLIT}
+def _explanations(inputs: dict[str, Path], out: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What ``explain`` found, its pictures copied beside the results, and what it had to skip with the reason."""
+    folder = inputs.get("explain")
+    if folder is None:
+        return {}, {}
+    found = json.loads((folder / "explain.json").read_text())
+    skipped = {f"explain: {part}": why for part, why in found.pop("skipped", {}).items()}
+    if (folder / "saliency.npz").exists():
+        shutil.copyfile(folder / "saliency.npz", out / "saliency.npz")
+    return {"explain": found}, skipped

@@ -18,8 +18,24 @@ def crossed_bootstrap(values: ArrayLike, n: int = 2000, seed: int = 0, level: fl
     values
         seeds × images.
     """
-    table = check_table(values)
-    seeds, images = table.shape
+    return percentiles(resampled_means(check_table(values)[None], n, seed)[0], level)
+
+
+def resampled_means(tables: ArrayLike, n: int = 2000, seed: int = 0) -> Array:
+    """Means of several tables over the same ``n`` resamples: what two of them differ by is the mean of their difference.
+
+    Parameters
+    ----------
+    tables
+        tables × seeds × images, e.g. the correct answers of every arm.
+
+    Returns
+    -------
+    tables × n
+    """
+    stacked = np.asarray(tables, dtype=np.float64)
+    number, seeds, images = stacked.shape
+    columns = stacked.reshape(number * seeds, images).T
     generator = np.random.default_rng(seed)
     means: list[Array] = []
     for start in range(0, n, 100):  # 100 at a time keeps memory small for large test sets
@@ -28,7 +44,12 @@ def crossed_bootstrap(values: ArrayLike, n: int = 2000, seed: int = 0, level: fl
         drawn_images = generator.integers(0, images, size=(len(rows), images))
         # how often each image was drawn: a product with these counts replaces indexing seeds × images × n
         counts = np.bincount((rows * images + drawn_images).ravel(), minlength=len(rows) * images)
-        per_seed = counts.reshape(len(rows), images) @ table.T / images
-        means.append(np.take_along_axis(per_seed, drawn_seeds, axis=1).mean(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+        per_seed = (counts.reshape(len(rows), images) @ columns / images).reshape(len(rows), number, seeds)
+        means.append(np.take_along_axis(per_seed, drawn_seeds[:, None], axis=2).mean(axis=2))
+    return np.concatenate(means).T
+
+
+def percentiles(means: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """The interval (low, high) that holds the share ``level`` of resampled means."""
+    low, high = np.quantile(np.asarray(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

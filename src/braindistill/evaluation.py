@@ -1,0 +1,112 @@
+"""The plan of an evaluation: the steps that ``eval`` reads, each under a name that says what of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from braindistill.arms import Arm, describe, described_by, needs_teacher, seeds_of, stack_of, terms_of
+from braindistill.cache.step import Step
+from braindistill.errors import UserError
+from braindistill.pipeline import MEASURED, Planner
+
+#: arms whose students are shown side by side, with the brain arm
+_SHOWN = ("baseline", "kd")
+
+
+def plan_evaluation(
+    planner: Planner,
+    config: Mapping[str, Any],
+    arms: list[Arm],
+    not_run: Mapping[str, str],
+    words: list[str],
+    curves: Mapping[int, list[Arm]] | None = None,
+    context: Mapping[str, Any] | None = None,
+) -> Step:
+    """The table.
+
+    Inputs are named ``images``, ``prediction|student|target|teacher|measure/ARM/SEED``, ``curve/N/ARM/SEED`` (predictions
+    of students with N labels) and ``explain``.
+
+    Parameters
+    ----------
+    arms, not_run : arms to compare, and those that can't be run with the reason
+    curves : number of labels → the arms at that number
+    context : parts of the results that are known before anything is compared: ``rois``, ``tuning``, ``skipped_measures``
+    """
+    asked, seeds = config["eval"], seeds_of(config)
+    context = dict(context or {})
+    inputs = {"images": planner.images(config, words)}
+    for arm in arms:
+        for seed in seeds:
+            steps = arm_steps(planner, arm, seed, seeds)
+            inputs |= {f"{kind}/{arm.name}/{seed}": step for kind, step in steps.items()}
+    for number, few in (curves or {}).items():
+        for arm in few:
+            for seed in seeds:
+                step = arm_steps(planner, arm, seed, seeds)["prediction"]
+                inputs[f"curve/{number}/{arm.name}/{seed}"] = step
+    if asked["explain"]:
+        brain = next((arm for arm in arms if makes_claim(arm, seeds[0])), None)
+        if brain is None:
+            reason = "none of the arms has a brain for its teacher"
+            context["skipped_measures"] = context.get("skipped_measures", {}) | {"explain": reason}
+        else:
+            shown = [arm.name for arm in arms if arm.name in (*_SHOWN, brain.name)]
+            inputs["explain"] = _explain(planner, words, inputs, brain, shown, seeds[0])
+    files = {key: asked[key] for key in ("hierarchy", "people") if asked[key] is not None}
+    options = {"seeds": seeds} | {key: asked[key] for key in ("measures", "margin")}
+    parts = {
+        "eval": options | files,
+        "arms": {arm.name: describe(arm, seeds[0]) for arm in arms},
+        "not_run": dict(not_run),
+        "eval_context": context,
+    }
+    return planner.step("eval", parts, inputs, words, f"evaluation of {len(arms)} arms × {len(seeds)} seeds")
+
+
+def arm_steps(planner: Planner, arm: Arm, seed: int, seeds: list[int]) -> dict[str, Step]:
+    """What the evaluation reads of an arm under one of its seeds: ``prediction`` and ``student`` and, where it has them,
+    ``measure``, ``target`` and ``teacher``; of several terms those of the first."""
+    config, words = arm.config(seed), [*arm.overrides, f"seed={seed}"]
+    try:
+        prediction = planner.prediction(
+            config, words, stack_of(seed, seeds, config["train"]["parallel_seeds"]), arm.name
+        )
+        steps = {"prediction": prediction, "student": prediction.inputs["student"]}
+        if set(config["eval"]["measures"]) & set(MEASURED):
+            steps["measure"] = planner.measure(config, words, steps["student"], arm.name)
+        for first in list(terms_of(config).values())[:1]:
+            steps["target"] = planner.target(first, words)
+            if needs_teacher(first):
+                steps["teacher"] = planner.teacher(first, words)
+    except UserError as error:
+        raise UserError(f"arm {arm.name}: {error}") from error
+    return steps
+
+
+def makes_claim(arm: Arm, seed: int) -> bool:
+    """Is this an arm for which "the brain helped" can be said?"""
+    from braindistill.verdict import is_brain
+
+    return not arm.exploratory and is_brain(describe(arm, seed))
+
+
+def _explain(
+    planner: Planner, words: list[str], found: Mapping[str, Step], brain: Arm, shown: list[str], seed: int
+) -> Step:
+    """What the brain arm's teacher and the students beside it go by, under one seed."""
+    config = described_by(brain.config(seed))
+    inputs = {
+        "images": found["images"],
+        "responses": planner.responses(config, words),
+        "teacher": found[f"teacher/{brain.name}/{seed}"],
+        **{f"student/{name}": found[f"student/{name}/{seed}"] for name in shown},
+    }
+    if config["target"]["name"] == "mask":
+        inputs["masks"] = found[f"target/{brain.name}/{seed}"]
+    parts = {
+        "teacher": {key: config["teacher"][key] for key in ("roi", "nuisance")},
+        "train": {"threads": config["train"]["threads"]},
+    }
+    return planner.step("explain", parts, inputs, words, f"what {brain.name} goes by, beside {len(shown)} students")

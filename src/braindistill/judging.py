@@ -1,0 +1,179 @@
+"""What the verb ``eval`` does: choose its arms, tune them, build what they need, compare them, and show it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from braindistill.arms import Arm, describe, seeds_of
+from braindistill.cache import Cache
+from braindistill.cache.step import Step
+from braindistill.compose import check_own_words, make_arm, make_arms
+from braindistill.errors import UserError
+from braindistill.evaluation import arm_steps, plan_evaluation
+from braindistill.execution import Missing, ensure, missing_steps
+from braindistill.expansion import Maker, curve_arms, label_budgets, roi_arms, what_data_have, why_not
+from braindistill.invocation import Invocation
+from braindistill.jobs import handed_over
+from braindistill.pipeline import Planner
+from braindistill.runtime import Runtime, say, warn
+from braindistill.telling import print_plan, report_failures, root_cause
+from braindistill.tuning import Tuned, check_tuning, choose, plan_trials
+from braindistill.words import key_of
+
+#: inputs of the evaluation that are made for it; the others stand behind these
+_BUILT = ("prediction/", "curve/", "measure/", "explain")
+
+
+def judge(cache: Cache, config: dict[str, Any], runtime: Runtime, invocation: Invocation) -> int:
+    """Run ``eval`` on a checked config; returns the exit code."""
+    seeds = seeds_of(config)
+    _check_options(config["eval"])
+    arms = make_arms(invocation.words, config, invocation.compose, invocation.extra)
+    check_own_words(invocation.words, config, *(arm.config(seeds[0]) for arm in arms))
+    check_tuning(arms, config, seeds[0])
+    planner = Planner(cache, invocation.flags)
+    common = [word for word in invocation.recorded if not word.lstrip("+").startswith("eval.")]
+    prepared = [planner.images(config, common), planner.responses(config, common)]
+    for arm in arms:  # one that can't be planned is told before anything is built
+        arm_steps(planner, arm, seeds[0], seeds)
+    if runtime.upstream == "build" and not runtime.dry_run:  # which arms apply depends on the data
+        failures = ensure(cache, prepared, runtime)
+        if failures:
+            return report_failures(failures)
+    data = what_data_have(cache, *prepared)
+    reasons = {arm.name: why for arm in arms if (why := why_not(arm, arms, seeds[0], data))}
+    running = [arm for arm in arms if arm.name not in reasons]
+    if not running:
+        told = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+        raise UserError(f"eval: none of the arms can be run: {told}")
+
+    def make(name: str, own: list[str], words: list[str]) -> Arm:
+        changed = {key_of(word) for word in words}
+        kept = [word for word in invocation.words if key_of(word) not in changed]
+        kept += [f"++{word}" for word in words]
+        return make_arm(name, own, kept, config, invocation.compose, invocation.extra)
+
+    rois = roi_arms(running, config, seeds[0], data, make)
+    running, reasons = running + rois.arms, reasons | rois.not_run
+    context: dict[str, Any] = {"rois": rois.context} if rois.context else {}
+    budgets = label_budgets(config, seeds[0], data)
+    lost: list[tuple[Arm, str]] = []  # of which no trial worked
+    if config["eval"]["tune"]:
+        tuned = _tune(cache, planner, running, config, seeds, make, runtime)
+        if tuned is None:
+            return 0
+        lost = [(arm, tuned.failed[arm.name]) for arm in running if arm.name in tuned.failed]
+        running, context["tuning"] = tuned.arms, tuned.context
+    few = curve_arms(running, budgets, make)
+    target = plan_evaluation(planner, config, running, reasons, invocation.recorded, few, context)
+    if runtime.dry_run:
+        return print_plan(cache, [target])
+    parts = [step for name, step in target.inputs.items() if name.startswith(_BUILT)]
+    failures = {} if cache.lookup(target) else ensure(cache, parts, runtime)
+    folder, incomplete = cache.path(target), cache.path(target).with_suffix(".incomplete")
+    if failures or lost:
+        return _show_incomplete(cache, target, seeds, failures, lost, incomplete)
+    failures = ensure(cache, [target], runtime)
+    if failures:
+        return report_failures(failures)
+    shutil.rmtree(incomplete, ignore_errors=True)
+    _print_results(json.loads((folder / "results.json").read_text()), folder)
+    return 0
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    margin, numbers = options["margin"], options["n_train"]
+    if margin <= 0:
+        raise UserError(f"eval.margin={margin:g}: expected more than 0, such as 0.01 for a point")
+    if len(set(numbers)) != len(numbers) or any(number < 1 for number in numbers):
+        raise UserError(f"eval.n_train={numbers}: expected different numbers from 1 on")
+
+
+def _tune(
+    cache: Cache,
+    planner: Planner,
+    arms: list[Arm],
+    config: Mapping[str, Any],
+    seeds: list[int],
+    make: Maker,
+    runtime: Runtime,
+) -> Tuned | None:
+    """Build the trials and choose; None in a dry run that has printed what the choice would take."""
+    trials = plan_trials(planner, arms, config, seeds, make)
+    students = [step for tried in trials.values() for trial in tried for step in trial.students]
+    to_build, _ = missing_steps(cache, students)
+    if to_build and runtime.dry_run:
+        print_plan(cache, students)
+        print("these are the trials of eval.tune; the evaluation follows, and its plan depends on which of them win")
+        return None
+    if to_build and runtime.upstream == "require":
+        raise Missing(to_build)
+    tuned = choose(cache, trials, config["eval"]["tune"], ensure(cache, students, runtime))
+    for name, found in tuned.context["arms"].items():
+        words, score = " ".join(found["chosen"]), found["val_accuracy"]
+        say(
+            f"tuned  {name}: {words} ({100 * score:.1f} % of the validation images, best of {len(found['tried'])} trials)"
+        )
+        for values, scored in found["tried"]:
+            if scored is None:
+                warn(f"a trial of {name} failed: {' '.join(values)}")
+    return tuned
+
+
+def _show_incomplete(
+    cache: Cache,
+    target: Step,
+    seeds: list[int],
+    failures: dict[str, str],
+    lost: list[tuple[Arm, str]],
+    folder: Path,
+) -> int:
+    """Something failed: what is left is compared and shown, in a folder that is never taken for a result."""
+    from braindistill.stages.eval import evaluate
+
+    config = handed_over(target)
+    config["arms"] |= {arm.name: describe(arm, seeds[0]) for arm, _ in lost}
+    failed = {arm.name: why for arm, why in lost}
+    skipped: dict[str, str] = {}
+    gone: set[str] = set()
+    broken = [(name, step) for name, step in target.inputs.items() if step.key in failures]
+    # arms before their measures: what a failed arm lacks needs no further word
+    for name, step in sorted(broken, key=lambda item: not item[0].startswith("prediction/")):
+        kind, _, rest = name.partition("/")
+        arm = rest.rpartition("/")[0]
+        number, _, of_curve = arm.partition("/")
+        if kind == "prediction":
+            failed.setdefault(arm, root_cause(step, failures))
+        elif kind == "explain":
+            skipped[kind] = root_cause(step, failures)
+        elif kind == "measure" and arm not in failed:
+            for measure in step.config["eval"]["measures"]:
+                skipped.setdefault(measure, f"arm {arm}: {root_cause(step, failures)}")
+        elif kind == "curve" and of_curve not in failed:
+            skipped.setdefault(f"n_train={number}", f"arm {of_curve}: {root_cause(step, failures)}")
+        gone.add(f"{kind}/{arm}/" if arm else kind)
+    inputs = {name: cache.path(step) for name, step in target.inputs.items()}
+    kept = {name: path for name, path in inputs.items() if not name.startswith(tuple(gone))}
+    known = config["eval_context"].get("skipped_measures", {})
+    config["eval_context"]["skipped_measures"] = known | skipped
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _print_results(evaluate(config, kept, folder, failed, target.command), folder)
+    for name, reason in failed.items():
+        print(f"braindistill: arm {name} failed: {reason}", file=sys.stderr)
+    for name, reason in skipped.items():
+        print(f"braindistill: {name} is left out: {reason}", file=sys.stderr)
+    return 1
+
+
+def _print_results(results: dict[str, Any], folder: Path) -> None:
+    from braindistill.report.table import render
+
+    print(render(results))
+    print(f"report: {folder / 'report.html'}")
+    print(folder)
