@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,3 +184,53 @@ def test_nothing_is_left_of_a_failed_build(verb, prepare, tmp_path):
     assert ran.code == 1
     assert not [path for path in tmp_path.glob("cache/*/*") if path.suffix != ".lock"]
     assert prepare(verb="prepare").code == 0
+
+
+class TestSumsOfMethods:
+    """``method=combined``: what its terms may be, and that each gets its own target."""
+
+    TERMS = ("method=combined", "method.terms.soft=[method=kd,method.temperature=2]")
+
+    def test_a_sum_of_soft_labels_voxels_and_smoothing_is_trained(self, run, tiny, tmp_path):
+        words = [
+            *self.TERMS,
+            "method.terms.voxels=[method=voxels,target=voxels]",
+            "method.terms.labels=[method=label_smoothing]",
+        ]
+        ran = run("distill", *tiny, *words, cache="cache")
+        assert ran.code == 0, ran.err
+        folder = Path(ran.out.splitlines()[-1])
+        assert {"loss_label", "loss_soft", "loss_voxels"} <= set(
+            json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+        )
+        document = json.loads((folder / "manifest.json").read_text())["document"]
+        assert set(document["inputs"]) == {"images", "target/soft", "target/voxels"}
+        assert document["config"]["method"]["terms"]["soft"]["temperature"] == 2
+        again = run(
+            "distill",
+            *tiny,
+            *words,
+            "method.terms.voxels=[method=voxels,target=voxels,method.target_weight=2]",
+            cache="cache",
+        )
+        assert again.out.splitlines()[-1] != str(folder), "a term's weight is keyed"
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["method=combined"], "method=combined sums terms, and none learns from a target"),
+            (["method=combined", "method.terms.a=[method=label_smoothing]"], "none learns from a target"),
+            (["method=combined", "method.terms.a=[method=none]"], "method.terms.a: method=none is no term of a sum"),
+            (
+                ["method=combined", "method.terms.a=[method=kd,train.lr=1]"],
+                "method.terms.a: train.lr belongs to no term",
+            ),
+            (["method=combined", "method.terms.a=[method=voxels]"], "take target=voxels"),
+            (["method=combined", "method.terms.a=[method=kd,method.temprature=1]"], "did you mean 'temperature'?"),
+        ],
+    )
+    def test_what_is_no_term_is_said_in_a_line(self, run, tiny, words, message):
+        ran = run("distill", *tiny, *words, cache="cache")
+        assert ran.code == 2
+        assert message in ran.err
+        assert ran.err.count("\n") == 1

@@ -63,15 +63,16 @@ def is_combined(config: Mapping[str, Any]) -> bool:
 
 
 def terms_of(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Name of a term → its config: of ``method=combined`` those that were composed for it, else the method's own, or none."""
+    """Name of a term that learns from a target → its config: of ``method=combined`` those that were composed for it, else
+    the method's own, or none."""
     if is_combined(config):
-        return dict(config["terms"])
+        return {name: term for name, term in config["terms"].items() if needs_target(term["method"]["name"])}
     return {config["method"]["name"]: config} if uses_target(config) else {}
 
 
 def described_by(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config that says where an arm's target is from: of several terms the first."""
-    return next(iter(config["terms"].values())) if is_combined(config) else config
+    return next(iter(terms_of(config).values())) if is_combined(config) else config
 
 
 def stack_of(seed: int, seeds: list[int], size: int) -> list[int]:

@@ -168,9 +168,9 @@ def under_seeds(
     first = checked(composed)
     if first["method"]["name"] == "combined":
         terms = {name: _term(name, own, words, compose, extra) for name, own in first["method"]["terms"].items()}
-        if not terms:
+        if not any(needs_target(term.method.name) for term in terms.values()):
             raise UserError(
-                "method=combined sums terms, and there is none; add method.terms.NAME=[method=…,target=…,teacher=…]"
+                "method=combined sums terms, and none learns from a target; add method.terms.NAME=[method=…,target=…,teacher=…]"
             )
 
     @functools.cache
@@ -193,9 +193,10 @@ def _term(name: str, own: list[str], words: list[str], compose: Callable[[list[s
     composed = _composed([*kept, *overrides], compose)
     found = checked(composed)
     check_own_words(overrides, found)
-    method = found["method"]["name"]
-    if method == "combined" or not needs_target(method):
-        raise UserError(f"method.terms.{name}: method={method} learns from no target of its own; take kd, voxels …")
+    if found["method"]["name"] in ("combined", "none"):
+        raise UserError(
+            f"method.terms.{name}: method={found['method']['name']} is no term of a sum; take kd, voxels, label_smoothing …"
+        )
     return composed
 
 

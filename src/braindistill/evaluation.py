@@ -25,7 +25,7 @@ def plan_evaluation(
 ) -> Step:
     """The table.
 
-    Inputs are named ``images``, ``prediction|student|target|teacher|measure/ARM/SEED``, ``curve/N/ARM/SEED`` (predictions
+    Inputs are named ``images``, ``prediction|target|teacher|measure/ARM/SEED``, ``curve/N/ARM/SEED`` (predictions
     of students with N labels) and ``explain``.
 
     Parameters
@@ -66,16 +66,15 @@ def plan_evaluation(
 
 
 def arm_steps(planner: Planner, arm: Arm, seed: int, seeds: list[int]) -> dict[str, Step]:
-    """What the evaluation reads of an arm under one of its seeds: ``prediction`` and ``student`` and, where it has them,
-    ``measure``, ``target`` and ``teacher``; of several terms those of the first."""
+    """What the evaluation reads of an arm under one of its seeds: ``prediction`` and, where it has them, ``measure``, ``target`` and ``teacher``; of several terms those of the first."""
     config, words = arm.config(seed), [*arm.overrides, f"seed={seed}"]
     try:
         prediction = planner.prediction(
             config, words, stack_of(seed, seeds, config["train"]["parallel_seeds"]), arm.name
         )
-        steps = {"prediction": prediction, "student": prediction.inputs["student"]}
+        steps = {"prediction": prediction}
         if set(config["eval"]["measures"]) & set(MEASURED):
-            steps["measure"] = planner.measure(config, words, steps["student"], arm.name)
+            steps["measure"] = planner.measure(config, words, prediction.inputs["student"], arm.name)
         for first in list(terms_of(config).values())[:1]:
             steps["target"] = planner.target(first, words)
             if needs_teacher(first):
@@ -101,7 +100,7 @@ def _explain(
         "images": found["images"],
         "responses": planner.responses(config, words),
         "teacher": found[f"teacher/{brain.name}/{seed}"],
-        **{f"student/{name}": found[f"student/{name}/{seed}"] for name in shown},
+        **{f"student/{name}": found[f"prediction/{name}/{seed}"].inputs["student"] for name in shown},
     }
     if config["target"]["name"] == "mask":
         inputs["masks"] = found[f"target/{brain.name}/{seed}"]

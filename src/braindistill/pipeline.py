@@ -139,7 +139,9 @@ class Planner:
                 )
             inputs[f"target/{name}" if is_combined(config) else "target"] = self.target(term, words)
         if is_combined(config):
-            parts["method"] = config["method"] | {"terms": {name: term["method"] for name, term in terms.items()}}
+            parts["method"] = config["method"] | {
+                "terms": {name: term["method"] for name, term in config["terms"].items()}
+            }
         together = ""
         if stack and len(stack) > 1:
             parts["stack"] = stack

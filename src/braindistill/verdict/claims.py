@@ -132,7 +132,12 @@ def compare_arms(described: Mapping[str, Any], correct: Correct, claims: Rows) -
     brains = [made["arm"] for made in claims if made["arm"] in correct]
     pairs += [(brain, other) for brain in brains for other in correct if other not in (brain, "baseline")]
     if "label_smoothing" in correct:
-        pairs += [(name, "label_smoothing") for name in correct if described[name]["teacher"].get("control")]
+        apart = (name for name in correct if name != "label_smoothing")
+        pairs += [
+            (name, "label_smoothing")
+            for name in apart
+            if described[name]["teacher"].get("control") or described[name].get("exploratory")
+        ]
     resampled = dict(zip(correct, resampled_means(list(correct.values())), strict=True)) if pairs else {}
     rows: Rows = []
     for a, b in pairs:
