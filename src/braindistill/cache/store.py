@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import shutil
 import sys
 import time
@@ -28,6 +27,7 @@ from braindistill.cache import manifest as manifests
 from braindistill.cache.durable import locked, read_json, sync, write_json
 from braindistill.cache.inventory import Entry, collect, entries, find, mark_used, verify
 from braindistill.cache.manifest import CHECKPOINT, Damaged
+from braindistill.cache.partial import describe_owner, strip
 from braindistill.cache.reasons import why
 from braindistill.cache.step import SHORT, Step
 from braindistill.errors import UserError
@@ -136,7 +136,7 @@ class Cache:
                     found[k] = self._commit(steps[k], partials[k], manifest)
             except BaseException:
                 for partial in partials.values():
-                    _strip(partial)
+                    strip(partial)
                 raise
             finally:
                 for k, partial in partials.items():
@@ -147,10 +147,10 @@ class Cache:
     def _start(self, step: Step) -> Path:
         """The empty folder of an artifact to be, but for the checkpoint of a run that was stopped."""
         partial, owner = self._beside(step, "partial"), self._beside(step, "owner.json")
-        if _strip(partial):
+        if strip(partial):
             self._resume(step, read_json(owner))
         partial.mkdir(exist_ok=True)
-        write_json(owner, _owner(step))
+        write_json(owner, describe_owner(step))
         return partial
 
     def _commit(self, step: Step, partial: Path, manifest: dict[str, Any]) -> Path:
@@ -289,25 +289,3 @@ class Cache:
             What was removed, or would be. What is being built now, and what the cache did not make, is never touched.
         """
         return collect(self.root, older_than_days, dry_run)
-
-
-def _strip(partial: Path) -> bool:
-    """Remove everything but a checkpoint, and the folder too where there is none; whether there is one."""
-    kept = False
-    for path in partial.iterdir() if partial.exists() else ():
-        if path.is_dir() and not path.is_symlink():
-            if path.name == CHECKPOINT and any(path.iterdir()):
-                kept = True
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    if not kept:
-        shutil.rmtree(partial, ignore_errors=True)
-    return kept
-
-
-def _owner(step: Step) -> dict[str, Any]:
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    who = {"host": platform.node(), "pid": os.getpid(), "since": since}
-    return who | {"key": step.key, "title": step.title, "digest": step.digest}

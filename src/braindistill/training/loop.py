@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from braindistill.runtime import Runtime, deterministic, keep_freed_memory, peak
 from braindistill.students.stacking import Stacked, stack, stacking_pays, unstack
 from braindistill.training.batches import Batches
 from braindistill.training.data import Batch, Learner
+from braindistill.training.events import open_events, write_event
 from braindistill.training.losses import LossSums
 from braindistill.training.optimisation import MovingAverage, ascended, make_optimizer, rate
 from braindistill.training.options import TrainOptions
@@ -138,9 +138,9 @@ class _Training:
                 if state.due(self.runtime.checkpoint_seconds) or asked():
                     state.save()
                 if self.runtime.tensorboard and not writers:  # which is slow to start
-                    writers = [_tensorboard(each.folder) for each in self.learners if each.folder]
+                    writers = [open_events(each.folder) for each in self.learners if each.folder]
                 for writer, entry in zip(writers, entries, strict=False):
-                    _write(writer, entry, epoch + 1)
+                    write_event(writer, entry, epoch + 1)
                 if asked():
                     raise KeyboardInterrupt("SIGTERM")
         for writer in writers:
@@ -286,17 +286,3 @@ def _float32(outputs: Any) -> Any:
     if isinstance(outputs, dict):
         return {name: _float32(value) for name, value in outputs.items()}
     return type(outputs)(map(_float32, outputs))
-
-
-def _write(writer: Any, entry: dict[str, float], epoch: int) -> None:
-    """An epoch's numbers as one event: an event each takes longer than a small student's step."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    values = [Summary.Value(tag=f"train/{name}", simple_value=entry[name]) for name in entry if name != "epoch"]
-    writer.file_writer.add_summary(Summary(value=values), epoch)
-
-
-def _tensorboard(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"))
