@@ -1,6 +1,6 @@
 """How often the whole claim is right: experiments on simulated subjects whose truth is known, with a linear student.
 
-    python scripts/simulate_claim.py                        two worlds, 200 experiments each: about 15 minutes on one core
+    python scripts/simulate_claim.py                        two worlds, 200 experiments each: about 12 minutes on one core
     python scripts/simulate_claim.py --worlds pictures leak --experiments 50 --jobs 2
 
 An experiment is what ``braindistill eval experiment=demo`` does, with the demo's numbers (snr 1, two repeats, 80 voxels,
@@ -25,6 +25,11 @@ Brain teachers, controls, label budget and the claim are the library's own. The 
 The table's columns: accuracy of the students and of the targets on the pool; the mean difference, and where 95 % of the
 experiments' lie; in how many the interval of the difference lies above zero (``beaten``) or does not; how often this
 control was the weakest component (``decided``); and how often the claim would have held had it not been asked for.
+
+Expected (--seed 0): the claim holds in 0 of 200 experiments in ``nuisance`` and in 183 of 200 in ``category``, where the
+brain arm is 4 points above each of its controls that use the labels; in 0 of 50 in ``pictures`` (28 without ``features``)
+and 0 of 50 in ``leak``. Flat targets of noise cost this student 20 points, so that ``nuisance`` is an easy world: there the
+controls that use the labels would do alone.
 """
 
 from __future__ import annotations
