@@ -12,11 +12,8 @@ from torch import Tensor
 from braindistill.errors import UserError
 from braindistill.teachers.chosen_voxels import ChosenVoxels
 from braindistill.teachers.linear_decoder import LinearDecoder
-from braindistill.teachers.network_decoder import NetworkDecoder
+from braindistill.teachers.network_decoder import CLIP, NetworkDecoder
 from braindistill.teachers.prototype_decoder import PrototypeDecoder
-
-#: where networks cut z-scores off, as `NetworkDecoder.predict` does
-_CLIP = 5.0
 
 
 def logits_of(decoder: Any, device: str = "cpu") -> Callable[[Tensor], Tensor]:
@@ -89,7 +86,7 @@ def _run(decoder: NetworkDecoder, device: str) -> Callable[[Tensor], Tensor]:
     padding = torch.from_numpy(decoder.layout.index < 0).to(device)
 
     def respond(responses: Tensor) -> Tensor:
-        rows = ((responses - mean) / scale).clamp(-_CLIP, _CLIP)
+        rows = ((responses - mean) / scale).clamp(-CLIP, CLIP)
         return network(rows[:, index].masked_fill(padding, 0).float()).double()
 
     return respond

@@ -109,7 +109,7 @@ def fit_human(image_set: ImageSet, *, path: Path, smoothing: float = 0.01) -> Ta
     values = table.values[:, [table.classes.index(name) for name in image_set.classes]].astype(np.float64)
     # of a restricted set, rows of other classes' images may be left without an answer
     kept = values.sum(1) > 0
-    values, image_id = values[kept] + smoothing, _bare(table.image_id[kept])
+    values, image_id = values[kept] + smoothing, bare_ids(table.image_id[kept])
     if (values == 0).any():
         raise UserError(
             f"teacher.smoothing={smoothing:g}: {(values == 0).any(1).sum()} rows give a class no answer, and the logarithm of "
@@ -168,7 +168,7 @@ def read_table(path: Path) -> Table:
     if wrong.any():
         first = table.image_id[wrong.argmax()]
         raise UserError(f"{where}: {wrong.sum()} rows are empty, negative or not finite, the first that of {first}")
-    names, counts = np.unique(_bare(table.image_id), return_counts=True)
+    names, counts = np.unique(bare_ids(table.image_id), return_counts=True)
     if (counts > 1).any():
         raise UserError(f"{where}: {(counts > 1).sum()} ids occur twice: {', '.join(names[counts > 1][:5].tolist())}")
     return table
@@ -206,7 +206,7 @@ def _read_text(path: Path, where: str) -> Table:
         raise UserError(f"{where}: a row that is not an image_id and {len(classes)} numbers ({error})") from error
 
 
-def _bare(image_id: np.ndarray) -> np.ndarray:
+def bare_ids(image_id: np.ndarray) -> np.ndarray:
     """Ids without the ending of a picture's file: ``train/cat/0001.jpg`` → ``train/cat/0001``."""
     ends = np.char.rpartition(image_id.astype(str), ".")
     known = np.isin(np.char.lower(ends[:, 2]), [ending[1:] for ending in _ENDINGS]) & (ends[:, 1] == ".")
@@ -215,5 +215,5 @@ def _bare(image_id: np.ndarray) -> np.ndarray:
 
 def _rows_of(known: np.ndarray, image_id: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """The row of each image, −1 where there is none, and the ids of those."""
-    row, found = find_rows(known, _bare(image_id))
+    row, found = find_rows(known, bare_ids(image_id))
     return np.where(found, row, -1), image_id[~found].tolist()

@@ -27,7 +27,7 @@ from braindistill.training import Batch, Learner, TrainingSet, TrainOptions, Val
 
 NETWORKS = ("mlp", "resnet1d")
 #: z-scores are cut off here, lest one voxel's spike rule a trial
-_CLIP = 5.0
+CLIP = 5.0
 #: epochs without a better likelihood after which a rate is given up
 _PATIENCE = 10
 _TRAINING: dict[str, Any] = {"optimizer": "adamw", "weight_decay": 0.05, "warmup": 0.1, "channels_last": False}
@@ -189,7 +189,7 @@ def _loss(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
 
 def _inputs(responses: np.ndarray, mean: np.ndarray, scale: np.ndarray, layout: VoxelLayout) -> Tensor:
     """Responses (trials × voxels) → z-scores (trials × channels × length)."""
-    rows = np.clip((responses - mean) / scale, -_CLIP, _CLIP).astype(np.float32)
+    rows = np.clip((responses - mean) / scale, -CLIP, CLIP).astype(np.float32)
     return torch.from_numpy(layout.arrange(rows))
 
 

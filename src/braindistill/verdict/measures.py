@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from braindistill.metrics.calibration import brier, ece, nll, reliability_curve
 from braindistill.metrics.confidence import aurc, choose_threshold, selective
 from braindistill.metrics.hierarchies import built_in_hierarchy, read_hierarchy
 from braindistill.metrics.severity import group_of_class, severity
-from braindistill.teachers.human import read_table
+from braindistill.teachers.human import bare_ids, read_table
 from braindistill.verdict.values import nested_over_seeds
 
 #: measures that need a student, not only what it said; ``measure`` takes them
@@ -195,7 +194,7 @@ def _find_people(file: Path | None, image_set: ImageSet) -> tuple[np.ndarray, np
         if name not in table.classes:
             raise UserError(f"eval.people={file}: no column for class '{name}'; {nearest(name, table.classes)}")
     answers = table.values[:, [table.classes.index(name) for name in image_set.classes]].astype(np.float64)
-    row, found = find_rows(_bare(table.image_id), _bare(image_set.test_ids))
+    row, found = find_rows(bare_ids(table.image_id), bare_ids(image_set.test_ids))
     found &= answers[row].sum(1) > 0
     if not found.any():
         return (
@@ -204,9 +203,3 @@ def _find_people(file: Path | None, image_set: ImageSet) -> tuple[np.ndarray, np
         )
     chosen = answers[row[found]]
     return np.flatnonzero(found), chosen / chosen.sum(1, keepdims=True)
-
-
-def _bare(image_id: np.ndarray) -> np.ndarray:
-    """Ids without the ending of a picture's file."""
-    ending = re.compile(r"\.(bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)$", re.IGNORECASE)
-    return np.array([ending.sub("", name) for name in image_id.tolist()], str)
