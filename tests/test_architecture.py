@@ -16,8 +16,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"tasks", "judging", "tuning", "expansion", "invocation", "compose", "inspection"},
-    {"evaluation", "pipeline", "arms", "telling", "execution", "workers", "jobs"},
+    {"tasks", "judging", "invocation", "compose", "inspection"},
+    {"planning", "pipeline", "telling", "execution", "workers", "jobs"},
     {"stages"},
     {"config", "coercion", "plugins", "words"},
     {

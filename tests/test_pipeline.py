@@ -13,10 +13,10 @@ import pytest
 from braindistill import config as schema
 from braindistill.cache import Cache
 from braindistill.compose import checked, make_arms, prepare_words
-from braindistill.evaluation import plan_evaluation
 from braindistill.execution import ensure
 from braindistill.jobs import handed_over
 from braindistill.pipeline import Planner
+from braindistill.planning.evaluation import plan_evaluation
 from braindistill.runtime import Runtime
 
 STAGES = ["prepare", "images", "features", "train-teacher", "export", "distill"]

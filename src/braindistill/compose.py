@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from braindistill import config as schema
-from braindistill.arms import Arm
 from braindistill.errors import UserError, nearest
 from braindistill.images.assembly import SPLIT
 from braindistill.methods.signatures import needs_target
+from braindistill.planning.arms import Arm
 from braindistill.plugins import load_plugins
 from braindistill.words import key_of, parse, plain_words, quote_arm
 

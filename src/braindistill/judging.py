@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from braindistill.arms import Arm, describe, seeds_of
 from braindistill.cache import Cache
 from braindistill.cache.step import Step
 from braindistill.compose import check_own_words, make_arm, make_arms
 from braindistill.errors import UserError
-from braindistill.evaluation import arm_steps, plan_evaluation
 from braindistill.execution import Missing, ensure, missing_steps
-from braindistill.expansion import Maker, curve_arms, label_budgets, roi_arms, what_data_have, why_not
 from braindistill.invocation import Invocation
 from braindistill.jobs import handed_over
 from braindistill.pipeline import Planner
+from braindistill.planning.arms import Arm, describe, seeds_of
+from braindistill.planning.evaluation import arm_steps, plan_evaluation
+from braindistill.planning.expansion import Maker, curve_arms, label_budgets, roi_arms, what_data_have, why_not
+from braindistill.planning.tuning import Tuned, check_tuning, choose, plan_trials
 from braindistill.runtime import Runtime, say, warn
 from braindistill.telling import print_plan, report_failures, root_cause
-from braindistill.tuning import Tuned, check_tuning, choose, plan_trials
 from braindistill.words import key_of
 
 #: inputs of the evaluation that are made for it; the others stand behind these

@@ -12,7 +12,6 @@ from typing import Any
 
 from braindistill import config as schema
 from braindistill import fmri
-from braindistill.arms import is_combined, needs_teacher, terms_of
 from braindistill.cache import Cache
 from braindistill.cache.fingerprint import fingerprint
 from braindistill.cache.provenance import code_digest
@@ -20,6 +19,7 @@ from braindistill.cache.step import Step
 from braindistill.errors import UserError
 from braindistill.images.assembly import SPLIT
 from braindistill.methods.signatures import takes
+from braindistill.planning.arms import is_combined, needs_teacher, terms_of
 from braindistill.plugins import source
 from braindistill.runtime import progress
 from braindistill.training.options import AUGMENTATION

@@ -12,12 +12,12 @@ from statistics import fmean
 from typing import Any
 
 from braindistill import config as schema
-from braindistill.arms import Arm, is_combined, needs_teacher, stack_of, terms_of, uses_target
 from braindistill.cache import Cache
 from braindistill.cache.step import Step
 from braindistill.errors import UserError, nearest
-from braindistill.expansion import Maker
 from braindistill.pipeline import Planner
+from braindistill.planning.arms import Arm, is_combined, needs_teacher, stack_of, terms_of, uses_target
+from braindistill.planning.expansion import Maker
 from braindistill.runtime import say
 from braindistill.telling import root_cause
 from braindistill.words import key_of, override

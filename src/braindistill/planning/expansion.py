@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from braindistill.arms import Arm, described_by, needs_teacher, uses_target
 from braindistill.cache import Cache
 from braindistill.cache.step import Step
 from braindistill.errors import UserError, nearest
-from braindistill.evaluation import makes_claim
 from braindistill.images.assembly import SPLIT
+from braindistill.planning.arms import Arm, described_by, needs_teacher, uses_target
+from braindistill.planning.evaluation import makes_claim
 from braindistill.words import key_of, override
 
 #: makes an arm of a name, its own overrides, and further words for the command line

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braindistill import config as schema
-from braindistill.arms import Arm
 from braindistill.errors import UserError
-from braindistill.tuning import check_tuning, has_option, read_val_accuracy, share, spread
+from braindistill.planning.arms import Arm
+from braindistill.planning.tuning import check_tuning, has_option, read_val_accuracy, share, spread
 
 
 def results_of(out: str) -> dict:

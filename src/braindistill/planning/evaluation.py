@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from braindistill.arms import Arm, describe, described_by, needs_teacher, seeds_of, stack_of, terms_of
 from braindistill.cache.step import Step
 from braindistill.errors import UserError
 from braindistill.pipeline import MEASURED, Planner
+from braindistill.planning.arms import Arm, describe, described_by, needs_teacher, seeds_of, stack_of, terms_of
 
 #: arms whose students are shown side by side, with the brain arm
 _SHOWN = ("baseline", "kd")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from braindistill import config as schema
-from braindistill.arms import Arm
 from braindistill.errors import UserError
-from braindistill.expansion import Data, curve_arms, label_budgets, roi_arms
+from braindistill.planning.arms import Arm
+from braindistill.planning.expansion import Data, curve_arms, label_budgets, roi_arms
 
 
 def results_of(out: str) -> dict:
