@@ -21,6 +21,70 @@ def crossed(seed: int, seeds: int = 10, images: int = 200, mean: float = 0.0, im
     return mean + by_seed + by_image + 0.5 * generator.standard_normal((seeds, images))
 
 
+# --- crossed_interval
+
+
+def test_subjects_who_do_not_differ_leave_the_interval_of_seeds_and_images() -> None:
+    table = crossed(3, mean=0.2)
+    one, several = two_way_interval(table), statistics.crossed_interval(np.broadcast_to(table, (6, *table.shape)))
+    assert several.as_dict() == pytest.approx(one.as_dict())
+
+
+def test_subjects_who_differ_alone_give_the_one_sample_t_over_subjects() -> None:
+    effect = np.random.default_rng(1).normal(0.2, 1, size=7)
+    interval = statistics.crossed_interval(np.broadcast_to(effect[:, None, None], (7, 4, 30)))
+    oracle = stats.ttest_1samp(effect, 0)
+    assert (interval.p, interval.df) == pytest.approx((oracle.pvalue, 6))
+    over_subjects = statistics.across_subjects(effect)
+    assert (interval.low, interval.high) == pytest.approx((over_subjects.low, over_subjects.high))
+
+
+def of_subjects(seed: int, subject_sd: float, shared: float) -> np.ndarray:
+    """Subjects × seeds × images; ``shared``: standard deviation of what seeds do to all subjects alike."""
+    rng = np.random.default_rng(seed)
+    image, seeds = 0.3 * rng.standard_normal((1, 1, 60)), shared * rng.standard_normal((1, 8, 1))
+    return image + seeds + subject_sd * rng.standard_normal((8, 1, 1)) + 0.5 * rng.standard_normal((8, 8, 60))
+
+
+@pytest.mark.parametrize(("subject_sd", "shared"), [(0.2, 0.0), (0.1, 0.2), (0.0, 0.2)])
+def test_interval_over_subjects_covers_the_truth_where_a_t_over_subjects_may_not(
+    subject_sd: float, shared: float
+) -> None:
+    tables = [of_subjects(i, subject_sd, shared) for i in range(300)]
+    crossed_ones = [statistics.crossed_interval(table) for table in tables]
+    simple = [statistics.across_subjects(table.mean((1, 2))) for table in tables]
+    covered, narrow = (np.mean([one.low <= 0 <= one.high for one in found]) for found in (crossed_ones, simple))
+    assert 0.92 <= covered <= 0.99
+    assert narrow < covered + 0.01  # what all subjects share is no replicate: seeds and test images
+    if shared:
+        assert narrow < 0.85
+
+
+def test_variance_is_never_below_that_of_any_effect_alone() -> None:
+    for seed in range(20):
+        table = of_subjects(seed, 0.0, 0.0)
+        error = statistics.crossed_interval(table).standard_error
+        for axis in range(3):
+            means = table.mean(tuple(other for other in range(3) if other != axis))
+            assert error >= means.std(ddof=1) / np.sqrt(len(means)) - 1e-12
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 9), (5, 1, 9), (5, 9, 1)])
+def test_one_of_anything_gives_no_interval(shape: tuple[int, ...]) -> None:
+    assert statistics.crossed_interval(np.random.default_rng(0).normal(size=shape)).low is None
+
+
+def test_claim_over_subjects_counts_subjects() -> None:
+    rng = np.random.default_rng(0)
+    answers = {name: rng.random((7, 6, 50)) < level for name, level in (("brain", 0.9), ("kd", 0.5))}
+    assert claim("brain", answers, ["kd"], {})["holds"] is True
+    few = claim("brain", {name: own[:5] for name, own in answers.items()}, ["kd"], {})
+    assert few["holds"] is None
+    assert "5 subjects cannot reach p < 0.05 by sign flips (fewest: 6)" in few["reason"]
+    single = claim("brain", {name: own[:, :1] for name, own in answers.items()}, ["kd"], {})
+    assert (single["holds"], single["reason"]) == (None, "cannot be decided: one seed gives no interval")
+
+
 # --- two_way_interval
 
 

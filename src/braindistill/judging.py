@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from braindistill.pipeline import Planner
 from braindistill.planning.arms import Arm, describe, seeds_of
 from braindistill.planning.evaluation import arm_steps, plan_evaluation
 from braindistill.planning.expansion import Maker, curve_arms, label_budgets, roi_arms, what_data_have, why_not
+from braindistill.planning.subjects import for_subjects, needs_brain, same_files, subjects_of
 from braindistill.planning.tuning import Tuned, check_tuning, choose, plan_trials
 from braindistill.runtime import Runtime, say, warn
 from braindistill.telling import print_plan, report_failures, root_cause
@@ -38,25 +40,30 @@ def judge(cache: Cache, config: dict[str, Any], runtime: Runtime, invocation: In
     check_tuning(arms, config, seeds[0])
     planner = Planner(cache, invocation.flags)
     common = [word for word in invocation.recorded if not word.lstrip("+").startswith("eval.")]
-    prepared = [planner.images(config, common), planner.responses(config, common)]
-    for arm in arms:  # one that can't be planned is told before anything is built
-        arm_steps(planner, arm, seeds[0], seeds)
-    if runtime.upstream == "build" and not runtime.dry_run:  # which arms apply depends on the data
-        failures = ensure(cache, prepared, runtime)
-        if failures:
-            return report_failures(failures)
-    data = what_data_have(cache, *prepared)
-    reasons = {arm.name: why for arm in arms if (why := why_not(arm, arms, seeds[0], data))}
-    running = [arm for arm in arms if arm.name not in reasons]
-    if not running:
-        told = "; ".join(f"{name}: {why}" for name, why in reasons.items())
-        raise UserError(f"eval: none of the arms can be run: {told}")
+    subjects = subjects_of(config)
 
     def make(name: str, own: list[str], words: list[str]) -> Arm:
         changed = {key_of(word) for word in words}
         kept = [word for word in invocation.words if key_of(word) not in changed]
         kept += [f"++{word}" for word in words]
         return make_arm(name, own, kept, config, invocation.compose, invocation.extra)
+
+    prepared = [planner.images(config, common), planner.responses(config, common)]
+    for subject, word in subjects.items():
+        own = make(f"of subject {subject}", [], [word])
+        prepared += [step(own.config(seeds[0]), own.overrides) for step in (planner.images, planner.responses)]
+    for arm in arms:  # one that can't be planned is told before anything is built
+        arm_steps(planner, arm, seeds[0], seeds)
+    if runtime.upstream == "build" and not runtime.dry_run:  # which arms apply depends on the data
+        failures = ensure(cache, prepared, runtime)
+        if failures:
+            return report_failures(failures)
+    data = what_data_have(cache, *prepared[:2])
+    reasons = {arm.name: why for arm in arms if (why := why_not(arm, arms, seeds[0], data))}
+    running = [arm for arm in arms if arm.name not in reasons]
+    if not running:
+        told = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+        raise UserError(f"eval: none of the arms can be run: {told}")
 
     rois = roi_arms(running, config, seeds[0], data, make)
     running, reasons = running + rois.arms, reasons | rois.not_run
@@ -70,6 +77,12 @@ def judge(cache: Cache, config: dict[str, Any], runtime: Runtime, invocation: In
         lost = [(arm, tuned.failed[arm.name]) for arm in running if arm.name in tuned.failed]
         running, context["tuning"] = tuned.arms, tuned.context
     few = curve_arms(running, budgets, make)
+    if subjects:
+        running = [for_subjects(arm, subjects, make) for arm in running]
+        few = {n: [for_subjects(arm, subjects, make, budgets[n]) for arm in own] for n, own in few.items()}
+        if same_files(cache, prepared[::2]):  # with the same pictures, an arm without a brain is the same for all
+            running = [_shared(planner, arm, seeds) for arm in running]
+            few = {number: [_shared(planner, arm, seeds) for arm in own] for number, own in few.items()}
     target = plan_evaluation(planner, config, running, reasons, invocation.recorded, few, context)
     if runtime.dry_run:
         return print_plan(cache, [target])
@@ -84,6 +97,12 @@ def judge(cache: Cache, config: dict[str, Any], runtime: Runtime, invocation: In
     shutil.rmtree(incomplete, ignore_errors=True)
     _print_results(json.loads((folder / "results.json").read_text()), folder)
     return 0
+
+
+def _shared(planner: Planner, arm: Arm, seeds: list[int]) -> Arm:
+    """The arm without its variants, where what it learns from is not of any subject."""
+    own = next(iter(arm.subjects.values()))
+    return arm if needs_brain(arm_steps(planner, own, seeds[0], seeds)["prediction"]) else replace(arm, subjects={})
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
@@ -145,8 +164,9 @@ def _show_incomplete(
     # arms before their measures: what a failed arm lacks needs no further word
     for name, step in sorted(broken, key=lambda item: not item[0].startswith("prediction/")):
         kind, _, rest = name.partition("/")
-        arm = rest.rpartition("/")[0]
-        number, _, of_curve = arm.partition("/")
+        number = rest.partition("/")[0] if kind == "curve" else ""
+        rest = rest.removeprefix(f"{number}/")
+        arm = max((known for known in config["arms"] if rest.startswith(f"{known}/")), key=len, default="")
         if kind == "prediction":
             failed.setdefault(arm, root_cause(step, failures))
         elif kind == "explain":
@@ -154,9 +174,9 @@ def _show_incomplete(
         elif kind == "measure" and arm not in failed:
             for measure in step.config["eval"]["measures"]:
                 skipped.setdefault(measure, f"arm {arm}: {root_cause(step, failures)}")
-        elif kind == "curve" and of_curve not in failed:
-            skipped.setdefault(f"n_train={number}", f"arm {of_curve}: {root_cause(step, failures)}")
-        gone.add(f"{kind}/{arm}/" if arm else kind)
+        elif kind == "curve" and arm not in failed:
+            skipped.setdefault(f"n_train={number}", f"arm {arm}: {root_cause(step, failures)}")
+        gone.add("/".join(filter(None, [kind, number, arm, ""])) if arm else kind)
     inputs = {name: cache.path(step) for name, step in target.inputs.items()}
     kept = {name: path for name, path in inputs.items() if not name.startswith(tuple(gone))}
     known = config["eval_context"].get("skipped_measures", {})

@@ -31,6 +31,7 @@ class Arm:
     overrides : the command-line words behind it
     own : those of them that make it this arm
     exploratory : it is there to be looked at, as a ROI's is: no claim is made for it, so it needs no controls of its own
+    subjects : of an arm that depends on whose brain it is, subject → the arm with that subject's data
     """
 
     name: str
@@ -38,10 +39,15 @@ class Arm:
     overrides: list[str]
     own: list[str] = field(default_factory=list)
     exploratory: bool = False
+    subjects: dict[str, Arm] = field(default_factory=dict)
+
+    def variants(self) -> dict[str, Arm]:
+        """What the evaluation calls the arm in its inputs, ``NAME`` or ``NAME/SUBJECT`` → the arm."""
+        return {f"{self.name}/{subject}": arm for subject, arm in self.subjects.items()} or {self.name: self}
 
 
 def describe(arm: Arm, seed: int) -> dict[str, Any]:
-    """An arm as the evaluation knows it: the options of ``DESCRIBED``, its own overrides, whether it is exploratory."""
+    """An arm as the evaluation knows it: the options of ``DESCRIBED``, its own overrides, exploratory or not, its subjects."""
     first = described_by(arm.config(seed))
     shown = {group: first[group] for group in DESCRIBED}
     shown |= {"target": {}} if not uses_target(first) else {}
@@ -54,7 +60,7 @@ def describe(arm: Arm, seed: int) -> dict[str, Any]:
     # where files lie is no part of what an evaluation means
     paths = tuple(f"{group}.{key}=" for group in schema.GROUPS for key in schema.path_options(first, group))
     found["overrides"] = [word for word in arm.own if not word.lstrip("+").startswith(paths)]
-    return found | {"exploratory": arm.exploratory}
+    return found | {"exploratory": arm.exploratory, "subjects": list(arm.subjects)}
 
 
 def is_combined(config: Mapping[str, Any]) -> bool:

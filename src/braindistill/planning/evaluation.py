@@ -26,7 +26,8 @@ def plan_evaluation(
     """The table.
 
     Inputs are named ``images``, ``prediction|target|teacher|measure/ARM/SEED``, ``curve/N/ARM/SEED`` (predictions
-    of students with N labels) and ``explain``.
+    of students with N labels) and ``explain``. Of an arm with several subjects, ARM is ``NAME/SUBJECT``, and the subject's
+    images are ``images/SUBJECT``.
 
     Parameters
     ----------
@@ -38,21 +39,24 @@ def plan_evaluation(
     context = dict(context or {})
     inputs = {"images": planner.images(config, words)}
     for arm in arms:
-        for seed in seeds:
-            steps = arm_steps(planner, arm, seed, seeds)
-            inputs |= {f"{kind}/{arm.name}/{seed}": step for kind, step in steps.items()}
-    for number, few in (curves or {}).items():
-        for arm in few:
+        for subject, own in arm.subjects.items():
+            inputs[f"images/{subject}"] = planner.images(own.config(seeds[0]), own.overrides)
+        for name, own in arm.variants().items():
             for seed in seeds:
-                step = arm_steps(planner, arm, seed, seeds)["prediction"]
-                inputs[f"curve/{number}/{arm.name}/{seed}"] = step
+                steps = arm_steps(planner, own, seed, seeds)
+                inputs |= {f"{kind}/{name}/{seed}": step for kind, step in steps.items()}
+    for number, few in (curves or {}).items():
+        for name, own in (pair for arm in few for pair in arm.variants().items()):
+            for seed in seeds:
+                inputs[f"curve/{number}/{name}/{seed}"] = arm_steps(planner, own, seed, seeds)["prediction"]
     if asked["explain"]:
         brain = next((arm for arm in arms if makes_claim(arm, seeds[0])), None)
         if brain is None:
             reason = "none of the arms has a brain for its teacher"
             context["skipped_measures"] = context.get("skipped_measures", {}) | {"explain": reason}
         else:
-            shown = [arm.name for arm in arms if arm.name in (*_SHOWN, brain.name)]
+            # of several subjects the first
+            shown = {arm.name: next(iter(arm.variants())) for arm in arms if arm.name in (*_SHOWN, brain.name)}
             inputs["explain"] = _explain(planner, words, inputs, brain, shown, seeds[0])
     files = {key: asked[key] for key in ("hierarchy", "people") if asked[key] is not None}
     options = {"seeds": seeds} | {key: asked[key] for key in ("measures", "margin")}
@@ -92,18 +96,19 @@ def makes_claim(arm: Arm, seed: int) -> bool:
 
 
 def _explain(
-    planner: Planner, words: list[str], found: Mapping[str, Step], brain: Arm, shown: list[str], seed: int
+    planner: Planner, words: list[str], found: Mapping[str, Step], brain: Arm, shown: Mapping[str, str], seed: int
 ) -> Step:
-    """What the brain arm's teacher and the students beside it go by, under one seed."""
-    config = described_by(brain.config(seed))
+    """What the brain arm's teacher and the students beside it go by, under one seed; ``shown``: arm → its name in ``found``."""
+    where, own = next(iter(brain.variants().items()))
+    config = described_by(own.config(seed))
     inputs = {
-        "images": found["images"],
-        "responses": planner.responses(config, words),
-        "teacher": found[f"teacher/{brain.name}/{seed}"],
-        **{f"student/{name}": found[f"prediction/{name}/{seed}"].inputs["student"] for name in shown},
+        "images": found[f"images/{where.removeprefix(f'{brain.name}/')}"] if brain.subjects else found["images"],
+        "responses": planner.responses(config, own.overrides if brain.subjects else words),
+        "teacher": found[f"teacher/{where}/{seed}"],
+        **{f"student/{name}": found[f"prediction/{place}/{seed}"].inputs["student"] for name, place in shown.items()},
     }
     if config["target"]["name"] == "mask":
-        inputs["masks"] = found[f"target/{brain.name}/{seed}"]
+        inputs["masks"] = found[f"target/{where}/{seed}"]
     parts = {
         "teacher": {key: config["teacher"][key] for key in ("roi", "nuisance")},
         "train": {"threads": config["train"]["threads"]},

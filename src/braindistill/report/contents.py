@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from braindistill.report.parts import Section
-from braindistill.report.sections import differences, measures, methods, provenance, rois, teachers, training, verdicts
+from braindistill.report.sections import (
+    differences,
+    measures,
+    methods,
+    provenance,
+    rois,
+    subjects,
+    teachers,
+    training,
+    verdicts,
+)
 
 SECTIONS = [
     Section("Warnings", boxes=verdicts.warning_boxes),
@@ -36,6 +46,13 @@ SECTIONS = [
         figure=differences.difference_figures,
         table=differences.difference_tables,
         lines=differences.difference_lines,
+    ),
+    Section(
+        "Subjects",
+        "Subjects are the replicates of a claim about people; seeds and test images are crossed with them. The claim in each "
+        "subject alone is about that subject.",
+        figure=subjects.subject_figures,
+        table=subjects.subject_tables,
     ),
     Section(
         "Power and equivalence",

@@ -11,6 +11,7 @@ from braindistill.report.html import Page, write_page
 from braindistill.report.parts import Box, Figure, Findings, Grid, Section
 from braindistill.report.plots import Dots, draw_dots
 from braindistill.report.reading import (
+    HOLDS,
     by_decision,
     gaps,
     p_text,
@@ -75,7 +76,7 @@ def merged_claims(evaluations: Mapping[str, Findings]) -> Grid:
     for name, found in evaluations.items():
         for claim in found.results.get("claims") or []:
             part = by_decision(claim) or {}
-            holds = {True: "holds", False: "does not hold", None: "undecided"}[claim.get("holds")]
+            holds = HOLDS[claim.get("holds")]
             seeds = str(found.results.get("n_seeds") or "–")
             rows.append(
                 [

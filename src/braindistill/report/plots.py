@@ -32,7 +32,7 @@ class Dots:
 def draw_dots(
     name: str, caption: str, panels: Sequence[Dots], ink: Callable[[str], str] = colour, seeds: bool = False
 ) -> Figure:
-    """Panels side by side, two in a row, with the same rows; dots of single seeds below each mean where ``seeds``."""
+    """Panels side by side, two in a row, with the same rows; dots of single seeds, or subjects, below each mean where ``seeds``."""
     rows = list(dict.fromkeys(row for panel in panels for row in [*panel.values, *panel.others]))
     columns = min(2, len(panels))
     height = -(-len(panels) // columns) * (0.62 + 0.27 * max(2, len(rows)))
@@ -41,7 +41,8 @@ def draw_dots(
         grid = canvas.subplots(-(-len(panels) // columns), columns, squeeze=False, sharey=True)
         for axes, panel in zip(grid.flat, panels, strict=False):
             for place, row in enumerate(rows):
-                each = value_of(panel.values.get(row)).get("per_seed") or []
+                value = value_of(panel.values.get(row))
+                each = value.get("per_subject") or value.get("per_seed") or []
                 if seeds and each:
                     shift = np.linspace(-0.12, 0.12, len(each)) if len(each) > 1 else np.zeros(1)
                     points = panel.scale * np.array([np.nan if x is None else x for x in each], dtype=float)
@@ -56,7 +57,7 @@ def draw_dots(
             if panel.line is not None:
                 axes.axvline(panel.scale * panel.line, color=GREY, linestyle=":", linewidth=0.9)
             axes.set_xlabel(panel.title)
-            axes.locator_params(axis="x", nbins=5 if columns == 1 else 4)
+            axes.locator_params(axis="x", nbins=5 if columns == 1 else 3)  # numbers may be as long as −0.125
             lay_rows(axes, rows)
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_axis_off()

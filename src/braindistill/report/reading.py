@@ -7,7 +7,9 @@ from typing import Any
 from braindistill.report.parts import Results
 from braindistill.statistics import points
 
-Value = Any  # {"mean", "ci_low", "ci_high", "per_seed"}, a bare number, or None
+Value = Any  # {"mean", "ci_low", "ci_high", "per_seed" or "per_subject"}, a bare number, or None
+#: what a claim says of itself
+HOLDS = {True: "holds", False: "does not hold", None: "undecided"}
 
 # what each arm rules out, or is there for: the words of the protocol
 PURPOSE = {
@@ -59,6 +61,26 @@ def verdict(claim: dict[str, Any]) -> tuple[str, str]:
         value = p_text(claim["p"])
         why += f" (p {value})" if value.startswith("<") else f" (p = {value})"
     return f"“{claim.get('arm', '?')} helped”: {words[holds]}", why
+
+
+def alone(results: Results, arm: str) -> dict[str, dict[str, Any]]:
+    """Subject → the claim of an arm with that subject's answers only; {} where there are not several."""
+    return {
+        subject: claim
+        for subject, entry in (results.get("subjects") or {}).items()
+        for claim in entry.get("claims") or []
+        if claim.get("arm") == arm
+    }
+
+
+def told_alone(results: Results, arm: str) -> str:
+    """``alone, the claim holds in 4 of 5 subjects (not in S3)``; '' where there are not several."""
+    each = alone(results, arm)
+    if not each:
+        return ""
+    others = [f"{subject} {HOLDS[claim.get('holds')]}" for subject, claim in each.items() if not claim.get("holds")]
+    but = f" ({', '.join(others)})" if others else ""
+    return f"alone, the claim holds in {len(each) - len(others)} of {len(each)} subjects{but}"
 
 
 def gaps(results: Results) -> list[str]:

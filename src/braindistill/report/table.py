@@ -19,6 +19,7 @@ from braindistill.report.reading import (
     percent,
     percent_interval,
     points_interval,
+    told_alone,
     verdict,
 )
 
@@ -48,7 +49,9 @@ def render(results: Results) -> str:
     lines += [_wrap(f"not run: {name} — {reason}") for name, reason in (results.get("not_run") or {}).items()]
     lines += [_wrap(f"warning: {text}") for text in results.get("warnings") or []]
     lines += [_wrap(f"missing: {text}") for text in gaps(results)]
-    lines += [_wrap(" — ".join(verdict(claim))) for claim in results.get("claims") or []]
+    for claim in results.get("claims") or []:
+        lines += [_wrap(" — ".join(verdict(claim)))]
+        lines += [_wrap(f"  {said}") for said in [told_alone(results, claim["arm"])] if said]
     return "\n".join(lines)
 
 
@@ -80,9 +83,21 @@ def arm_rows(results: Results) -> list[list[str]]:
     holm = bool(compared) and all(row.get("p_adjusted") is not None for row in compared)
     p_name = "p (Holm)" if holm else "p"
     part = "labelled" if results.get("n_pool") == 0 else "pool"  # the images that targets are about
-    rows = [["arm", "seeds", "labels", "accuracy % [95 %]", "− baseline, points", p_name, f"teacher % ({part})"]]
+    several = any(arm.get("n_subjects") for arm in arms.values())
+    rows = [
+        [
+            "arm",
+            *(["subjects"] if several else []),
+            "seeds",
+            "labels",
+            "accuracy % [95 %]",
+            "− baseline, points",
+            p_name,
+            f"teacher % ({part})",
+        ]
+    ]
     for name, arm in arms.items():
-        counts = [number(arm.get("n_seeds")), number(arm.get("labels"))]
+        counts = [number(arm.get(key)) for key in (["n_subjects"] if several else []) + ["n_seeds", "labels"]]
         teacher = percent((arm.get("teacher") or {}).get(f"accuracy_{part}"))
         p = p_text(versus[name].get("p_adjusted" if holm else "p"))
         rows.append([name, *counts, percent_interval(arm.get("accuracy")), points_interval(versus[name]), p, teacher])
@@ -98,6 +113,7 @@ def _record(results: Results, name: str) -> dict[str, Any]:
     return {
         "arm": name,
         "status": status,
+        "n_subjects": arm.get("n_subjects"),
         "n_seeds": arm.get("n_seeds"),
         "labels": arm.get("labels"),
         "accuracy": accuracy.get("mean"),

@@ -17,7 +17,7 @@ from braindistill.metrics import balanced_accuracy
 from braindistill.report.html import write_report
 from braindistill.report.table import write_csv
 from braindistill.runtime import Runtime
-from braindistill.statistics import two_way_interval
+from braindistill.statistics import crossed_interval
 from braindistill.verdict import (
     Measures,
     calibration,
@@ -29,10 +29,12 @@ from braindistill.verdict import (
     is_brain,
     make_claims,
     mean_of,
+    pool_subjects,
     read_encoder_r,
     read_held_out,
     read_predictions,
     read_training,
+    stack_subjects,
     warn_of,
 )
 
@@ -40,6 +42,8 @@ __all__ = ["evaluate", "is_brain", "plan_arms", "run"]  # the planner asks here 
 
 #: parts of the results that others made and the evaluation only shows
 _PASSED_ON = ("tuning", "rois", "explain")
+#: what is read of an arm
+_PARTS = ("prediction", "target", "teacher", "measure")
 
 
 def plan_arms(  # read as config schema, never called
@@ -65,6 +69,7 @@ def plan_arms(  # read as config schema, never called
     n_train: list[int] = [],  # noqa: B006
     rois: list[str] = [],  # noqa: B006
     match_voxels: bool = False,
+    subjects: list[int | str] = [],  # noqa: B006
     tune: dict[str, list[int | float | bool | str | None]] = {},  # noqa: B006
     tune_seeds: int = 2,
     margin: float = 0.01,
@@ -85,6 +90,8 @@ def plan_arms(  # read as config schema, never called
     n_train : label budgets of the few-shot curve
     rois : ROIs that get an arm of their own, and one without them; ``each`` stands for all
     match_voxels : the arm of a single ROI keeps as many voxels as the smallest ROI has
+    subjects : values of ``fmri.subject``, or of ``fmri.path``, ``fmri.root`` or ``fmri.seed`` where the reader has no such
+        option; every arm that depends on them is made for each
     tune : option → values that are tried on validation images, the same number for every arm
     tune_seeds : seeds that a trial's validation accuracy is the mean of: the first of ``seeds``
     margin : differences of accuracy inside ± margin count as none, for the test of equivalence
@@ -106,7 +113,8 @@ def evaluate(
     ----------
     config : options of ``eval``, the ``arms`` as configured, those ``not_run`` with the reason, and in ``eval_context`` what
         else is known and only shown: ``tuning``, ``rois``, ``skipped_measures``
-    inputs : ``images``, ``prediction|target|teacher|measure/ARM/SEED``, ``curve/N/ARM/SEED`` and ``explain`` → folders
+    inputs : ``images``, ``prediction|target|teacher|measure/ARM/SEED``, ``curve/N/ARM/SEED`` and ``explain`` → folders; of
+        an arm with several subjects ``…/ARM/SUBJECT/SEED``, and ``images/SUBJECT``
     out : where results and report go
     failed : arm → why it has no result: the report then says so
 
@@ -120,44 +128,43 @@ def evaluate(
     image_set = ImageSet.load(inputs["images"])
     labels = np.asarray(image_set.test_labels)
     measures = Measures(options, image_set)
+    subjects = list(dict.fromkeys(name for arm in config["arms"].values() for name in arm.get("subjects", [])))
     arms: dict[str, Any] = {}
-    correct: dict[str, np.ndarray] = {}
+    tables: dict[str, list[np.ndarray]] = {}
     encoder_r: dict[str, list[float]] = {}
     warnings: list[str] = []
     for name, described in config["arms"].items():
         if name in failed:
             continue
-        folders = {part: _folders(inputs, part, name, seeds) for part in ("prediction", "target", "teacher", "measure")}
-        said = read_predictions(name, folders["prediction"], image_set)
-        correct[name] = np.stack([rows.argmax(1) == labels for rows in said])
-        _, split = open_images(inputs["images"], {key: described["images"][key] for key in SPLIT}, seeds[0])
-        draws = folders["teacher"]
-        calibrated = calibration(said, labels)
-        held_out = read_held_out(folders["prediction"])
-        arms[name] = {
-            "n_seeds": len(seeds),
-            "accuracy": _accuracy(correct[name]),
-            "balanced_accuracy": mean_of([balanced_accuracy(rows, labels) for rows in said]),
-            "nll": calibrated["nll"]["mean"],
-            "ece": calibrated["ece"]["mean"],
-            "overrides": described["overrides"],
-            **describe_arm(described, folders["target"], draws[0] if draws else None, image_set, split),
-            "keys": {
-                f"{part}s": [folder.name for folder in folders[part]] for part in ("prediction", "target", "teacher")
-            },
-            "measures": measures.of_arm(name, said, calibrated, held_out, folders["measure"]),
-        }
-        training = read_training(folders["prediction"])
-        arms[name] |= {"training": training} if training else {}
-        r = read_encoder_r(draws[0] if draws else None)
-        encoder_r |= {name: r} if r is not None else {}
-        if 0 < len(set(draws)) < len(seeds):
-            warnings.append(
-                f"{name}: {len(seeds)} seeds share {len(set(draws))} draw(s) of the teacher, which makes false positives; "
-                "redraw it for every seed (teacher.seed=${seed})"
-            )
+        found: dict[str, dict[str, Any]] = {}
+        tables[name] = []
+        for subject in described.get("subjects") or [""]:
+            folders = {part: _folders(inputs, f"{part}/{name}", subject, seeds) for part in _PARTS}
+            said = read_predictions(name, folders["prediction"], image_set)
+            tables[name].append(np.stack([rows.argmax(1) == labels for rows in said]))
+            pictures = inputs[f"images/{subject}" if subject else "images"]
+            found[subject] = _describe(name, described, folders, said, labels, pictures, seeds, measures)
+            draws = folders["teacher"]
+            encoder_r.setdefault(name, []).extend(read_encoder_r(draws[0] if draws else None) or [])
+            if 0 < len(set(draws)) < len(seeds):
+                warnings.append(
+                    f"{name}: {len(seeds)} seeds share {len(set(draws))} draw(s) of the teacher, which makes false "
+                    "positives; redraw it for every seed (teacher.seed=${seed})"
+                )
+        arms[name] = found[""] if "" in found else pool_subjects(found)
+        arms[name]["accuracy"] = _accuracy(np.stack(tables[name]) if "" not in found else tables[name][0])
+    correct = stack_subjects(tables, len(subjects)) if subjects else {name: own[0] for name, own in tables.items()}
     missing = {**config["not_run"], **failed}
-    claims = make_claims(config["arms"], arms, correct, missing, len(image_set.classes), context.get("tuning"))
+    alike = [name for name in tables if subjects and not config["arms"][name].get("subjects")]
+    if alike and "brain_score" in options.get("measures", []):
+        warnings.append(
+            f"brain_score of {', '.join(alike)}: against the responses that fmri names, not those of each subject"
+        )
+
+    def claims_of(answers: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        return make_claims(config["arms"], arms, answers, missing, len(image_set.classes), context.get("tuning"))
+
+    claims = claims_of(correct)
     comparisons = compare_arms(config["arms"], correct, claims)
     explained, unexplained = _explanations(inputs, out)
     images: dict[str, Any] = next((described["images"] for described in config["arms"].values()), {})
@@ -165,6 +172,10 @@ def evaluate(
         "arms": arms,
         "comparisons": comparisons,
         "claims": claims,
+        "subjects": {
+            subject: {"claims": claims_of({name: own[place] for name, own in correct.items()})}
+            for place, subject in enumerate(subjects)
+        },
         "power": estimate_power(claims, correct),
         "equivalence": find_equivalent(config["arms"], correct, options.get("margin", 0.01)),
         "curves": collect(config, inputs, labels),
@@ -172,13 +183,15 @@ def evaluate(
         **{part: found for part, found in (context | explained).items() if found and part in _PASSED_ON},
         "not_run": config["not_run"],
         "failed": failed,
-        "warnings": warnings + warn_of(config["arms"], arms, comparisons, len(seeds)) + measures.notes,
+        "warnings": list(
+            dict.fromkeys(warnings + warn_of(config["arms"], arms, comparisons, len(seeds)) + measures.notes)
+        ),
         "n_seeds": len(seeds),
         "n_test": len(labels),
         **{key: images.get(key) for key in ("n_train", "n_pool", "n_val")},
         "classes": list(image_set.classes),
         "chance": float(np.bincount(labels).max() / len(labels)),
-        "encoder_r": encoder_r,
+        "encoder_r": {name: r for name, r in encoder_r.items() if r},
         "experiment": next((word[11:] for word in command.split() if word.startswith("experiment=")), ""),
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -190,14 +203,52 @@ def evaluate(
     return results
 
 
-def _folders(inputs: dict[str, Path], part: str, name: str, seeds: list[int]) -> list[Path]:
-    return [inputs[f"{part}/{name}/{seed}"] for seed in seeds if f"{part}/{name}/{seed}" in inputs]
+def _describe(
+    name: str,
+    described: dict[str, Any],
+    folders: dict[str, list[Path]],
+    said: list[np.ndarray],
+    labels: np.ndarray,
+    pictures: Path,
+    seeds: list[int],
+    measures: Measures,
+) -> dict[str, Any]:
+    """An arm of one subject, or of none, as the results hold it, but for its accuracy.
+
+    Parameters
+    ----------
+    folders : of ``prediction target teacher measure``, one a seed each, or none
+    said : log-probabilities of the test images, one table a seed
+    pictures : artifact of the images, with the subject's stimuli
+    """
+    image_set, split = open_images(pictures, {key: described["images"][key] for key in SPLIT}, seeds[0])
+    calibrated = calibration(said, labels)
+    training = read_training(folders["prediction"])
+    return {
+        "n_seeds": len(seeds),
+        "accuracy": None,
+        "balanced_accuracy": mean_of([balanced_accuracy(rows, labels) for rows in said]),
+        "nll": calibrated["nll"]["mean"],
+        "ece": calibrated["ece"]["mean"],
+        "overrides": described["overrides"],
+        **describe_arm(described, folders["target"], next(iter(folders["teacher"]), None), image_set, split),
+        "keys": {f"{part}s": [folder.name for folder in folders[part]] for part in ("prediction", "target", "teacher")},
+        "measures": measures.of_arm(name, said, calibrated, read_held_out(folders["prediction"]), folders["measure"]),
+        **({"training": training} if training else {}),
+    }
+
+
+def _folders(inputs: dict[str, Path], place: str, subject: str, seeds: list[int]) -> list[Path]:
+    names = ["/".join(filter(None, [place, subject, str(seed)])) for seed in seeds]
+    return [inputs[name] for name in names if name in inputs]
 
 
 def _accuracy(hits: np.ndarray) -> dict[str, Any]:
-    mean = two_way_interval(hits)
-    per_seed = [float(row.mean()) for row in hits]
-    return {"mean": mean.estimate, "ci_low": mean.low, "ci_high": mean.high, "per_seed": per_seed}
+    """Mean and interval of correct answers, seeds × images or subjects × seeds × images."""
+    mean = crossed_interval(hits)
+    per_seed = [float(row.mean()) for row in np.moveaxis(hits, -2, 0)]
+    several = {"per_subject": [float(own.mean()) for own in hits]} if hits.ndim == 3 else {}
+    return {"mean": mean.estimate, "ci_low": mean.low, "ci_high": mean.high, "per_seed": per_seed} | several
 
 
 def _explanations(inputs: dict[str, Path], out: Path) -> tuple[dict[str, Any], dict[str, str]]:

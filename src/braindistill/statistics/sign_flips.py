@@ -18,15 +18,16 @@ def fewest_seeds(alpha: float = 0.05) -> int:
     return int(np.ceil(1 - np.log2(alpha)))
 
 
-def cannot_decide(seeds: int, alpha: float = 0.05) -> str | None:
-    """Why so few seeds cannot decide, as half a sentence; None where they can.
+def cannot_decide(number: int, alpha: float = 0.05, unit: str = "seed") -> str | None:
+    """Why so few seeds, or subjects, cannot decide, as half a sentence; None where they can.
 
-    The interval of `two_way_interval` may exclude zero with fewer; sign flips, which assume next to nothing, cannot.
+    The interval of `crossed_interval` may exclude zero with fewer; sign flips, which assume next to nothing, cannot.
     """
-    if seeds >= fewest_seeds(alpha):
+    if number >= fewest_seeds(alpha):
         return None
-    counted = f"{seeds} seed{'s' * (seeds != 1)}"
-    return f"{counted} cannot reach p < {alpha:g} by sign flips (fewest: {fewest_seeds(alpha)}; ask for 10)"
+    counted = f"{number} {unit}{'s' * (number != 1)}"
+    more = "; ask for 10" if unit == "seed" else ""
+    return f"{counted} cannot reach p < {alpha:g} by sign flips (fewest: {fewest_seeds(alpha)}{more})"
 
 
 def sign_flip_p(differences: ArrayLike, draws: int = 100_000, seed: int = 0) -> float:

@@ -42,7 +42,7 @@ def claim(
     arm
         The brain arm.
     correct
-        Arm → correct answers (seeds × images), paired over arms.
+        Arm → correct answers (seeds × images, or subjects × seeds × images), paired over arms.
     required
         The controls to beat.
     missing
@@ -52,7 +52,7 @@ def claim(
     -------
     dict
         ``arm``; ``holds``: true where every component's interval lies above zero, false where one does not, None where
-        that cannot be decided: too few seeds to reach 0.05 by sign flips, or a required arm missing (unless another
+        that cannot be decided: too few seeds, or subjects, to reach 0.05 by sign flips, or a required arm missing (unless another
         component's interval lies below zero already); ``p``: the largest component p, a difference ≤ 0 counting as 1,
         None where undecided; ``components``: ``a b difference ci_low ci_high p`` each; ``reason``: one sentence.
     """
@@ -66,11 +66,13 @@ def claim(
     def verdict(holds: bool | None, p: float | None, reason: str) -> dict[str, Any]:
         return {"arm": arm, "holds": holds, "p": p, "components": components, "reason": reason}
 
-    seeds, images = np.shape(correct[arm]) if arm in correct else (fewest_seeds(), 2)
-    few = cannot_decide(seeds)
+    number, *between, images = np.shape(correct[arm]) if arm in correct else (fewest_seeds(), 2)
+    few = cannot_decide(number, unit="subject" if between else "seed")
     obstacles = [few] if few else []
     if images < 2:
         obstacles.append("one test image gives no interval")
+    if 1 in between:
+        obstacles.append("one seed gives no interval")
     for name in (arm, *required):
         if name not in correct:
             obstacles.append(f"the arm {name} is missing ({missing.get(name, 'not run')})")

@@ -59,7 +59,7 @@ def make_claims(
     ----------
     described : name → options of every arm that was asked for
     arms : results of those that have some, with their ``labels``
-    correct : the same arms' correct answers (seeds × images)
+    correct : the same arms' correct answers (seeds × images, or subjects × seeds × images)
     missing : name → why an arm has none
     tuning : what was tried for each arm, as the results hold it
     """
@@ -142,8 +142,8 @@ def compare_arms(described: Mapping[str, Any], correct: Correct, claims: Rows) -
     rows: Rows = []
     for a, b in pairs:
         interval = compare(correct[a], correct[b])
-        by_seed = (correct[a].astype(float) - correct[b]).mean(1)
-        several = len(by_seed) > 1
+        replicates = _replicates(correct[a].astype(float) - correct[b])
+        several = len(replicates) > 1
         low, high = percentiles(resampled[a] - resampled[b]) if several else (None, None)
         rows.append(
             {
@@ -153,7 +153,7 @@ def compare_arms(described: Mapping[str, Any], correct: Correct, claims: Rows) -
                 "ci_low": interval.low,
                 "ci_high": interval.high,
                 "p": interval.p,
-                "sign_flip_p": sign_flip_p(by_seed) if several else None,
+                "sign_flip_p": sign_flip_p(replicates) if several else None,
                 "bootstrap_low": low,
                 "bootstrap_high": high,
             }
@@ -161,6 +161,13 @@ def compare_arms(described: Mapping[str, Any], correct: Correct, claims: Rows) -
     for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_adjusted"] = adjusted
     return rows
+
+
+def _replicates(differences: np.ndarray) -> np.ndarray:
+    """A mean difference a seed; a subject, where there are several and they differ."""
+    if differences.ndim == 3 and (differences == differences[0]).all():
+        differences = differences[0]
+    return differences.reshape(len(differences), -1).mean(1)
 
 
 def estimate_power(claims: Rows, correct: Correct, effect: float = 0.005) -> dict[str, dict[str, Any]]:

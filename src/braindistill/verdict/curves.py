@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from braindistill.statistics import two_way_interval
+from braindistill.statistics import crossed_interval
 
 
 def collect(config: Mapping[str, Any], inputs: Mapping[str, Path], labels: ArrayLike) -> list[dict[str, Any]]:
-    """Read the predictions ``curve/N/ARM/SEED``.
+    """Read the predictions ``curve/N/ARM/SEED``, of an arm with several subjects ``curve/N/ARM/SUBJECT/SEED``.
 
     Parameters
     ----------
-    config : of the evaluation: ``eval.seeds``, and the ``arms`` in table order
+    config : of the evaluation: ``eval.seeds``, and the ``arms`` in table order with their ``subjects``
     inputs : name → folder; other inputs are left alone
     labels : (images) the test images' classes
 
@@ -31,12 +31,13 @@ def collect(config: Mapping[str, Any], inputs: Mapping[str, Path], labels: Array
     seeds = config["eval"]["seeds"]
     numbers = sorted({int(name.split("/")[1]) for name in inputs if name.startswith("curve/")})
     found = []
-    for arm in config["arms"]:
+    for arm, described in config["arms"].items():
         for number in numbers:
-            folders = [inputs.get(f"curve/{number}/{arm}/{seed}") for seed in seeds]
-            hits = [_correct(folder, truth) for folder in folders if folder is not None]
-            if len(hits) == len(seeds):
-                found.append({"arm": arm, "n_train": number, "accuracy": _accuracy(np.stack(hits))})
+            places = [f"{arm}/{subject}" for subject in described.get("subjects") or []] or [arm]
+            names = [[f"curve/{number}/{place}/{seed}" for seed in seeds] for place in places]
+            if all(name in inputs for own in names for name in own):
+                hits = np.stack([np.stack([_correct(inputs[name], truth) for name in own]) for own in names])
+                found.append({"arm": arm, "n_train": number, "accuracy": _accuracy(hits if len(hits) > 1 else hits[0])})
     return found
 
 
@@ -45,10 +46,10 @@ def _correct(folder: Path, labels: np.ndarray) -> np.ndarray:
 
 
 def _accuracy(hits: np.ndarray) -> dict[str, Any]:
-    interval = two_way_interval(hits.astype(float))
+    interval = crossed_interval(hits)
     return {
         "mean": interval.estimate,
         "ci_low": interval.low,
         "ci_high": interval.high,
-        "per_seed": hits.mean(1).tolist(),
+        "per_seed": np.moveaxis(hits, -2, 0).reshape(hits.shape[-2], -1).mean(1).tolist(),
     }

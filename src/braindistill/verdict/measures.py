@@ -79,7 +79,7 @@ class Measures:
         held_out : log-probabilities and labels of the validation images, a pair a seed; None: there are none
         measured : artifacts of ``measure``, one a seed, or none
         """
-        self._arms.append(name)
+        self._arms = list(dict.fromkeys([*self._arms, name]))  # of several subjects, it comes once for each
         found: dict[str, Any] = {}
         if "calibration" in self.asked:
             found |= calibrated
@@ -141,7 +141,8 @@ class Measures:
         }
 
     def _skip(self, measure: str, why: str, arm: str) -> None:
-        self._skipped.setdefault(measure, {}).setdefault(why, []).append(arm)
+        arms = self._skipped.setdefault(measure, {}).setdefault(why, [])
+        arms += [arm] if arm not in arms else []
 
 
 def calibration(said: Sequence[np.ndarray], labels: np.ndarray) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from braindistill.report.reading import (
     p_text,
     percent,
     points_interval,
+    told_alone,
     value_of,
     verdict,
 )
@@ -46,6 +47,8 @@ def claim_boxes(found: Findings) -> Iterable[Box]:
                 else f"Weakest: {pair}, {points_interval(part)} points."
             )
             why = f"{why.rstrip('.')}. {decided}"
+        if said := told_alone(found.results, claim["arm"]):
+            why = f"{why.rstrip('.')}. {said[0].upper()}{said[1:]}."
         yield Box(kind, head, why)
     if not claims:
         yield Box("open", "No claim was tested", "See what is missing, at the end of this page.")
