@@ -49,8 +49,10 @@ def plain_words(words: Iterable[str]) -> list[str]:
     return [word.removeprefix("++") for word in words]
 
 
-def override(key: str, value: str | float | None) -> str:
+def override(key: str, value: str | float | list[str] | None) -> str:
     """``key=value`` as Hydra reads it back: a word that could be taken for something else is put in quotes."""
+    if isinstance(value, list):
+        return f"{key}=[{','.join(override('', item)[1:] for item in value)}]"
     if value is None or isinstance(value, bool):
         return f"{key}={json.dumps(value)}"
     plain = re.fullmatch(r"-?[A-Za-z_][\w.-]*", value) if isinstance(value, str) else True

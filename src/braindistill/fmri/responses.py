@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,30 @@ import numpy as np
 from braindistill.errors import UserError, nearest
 from braindistill.fmri.response_checks import check_images, check_labels, check_responses, check_strings, find_absent
 from braindistill.fmri.storage import compact, is_stored, row_blocks, writable_map
+
+
+def mask_of(roi: str | Sequence[str], rois: Mapping[str, np.ndarray], n_voxels: int, nuisance: str) -> np.ndarray:
+    """The voxels (bool) that `Responses.select` keeps; maybe none.
+
+    Raises
+    ------
+    UserError
+        An ROI is unknown (known ones are listed).
+    """
+    mask = np.zeros(n_voxels, dtype=bool)
+    names = [roi] if isinstance(roi, str) else list(roi)
+    left_out = [name.removeprefix("-") for name in names if name.startswith("-") and name not in rois]
+    taken = [name for name in names if not name.startswith("-") or name in rois]
+    taken = taken or (["all"] if left_out else [])
+    for name in [*taken, *left_out]:
+        if name not in rois and name != "all":
+            raise UserError(f"ROI '{name}' is not in this data set; {nearest(name, [*rois, 'all'])}")
+    for name in taken:
+        every = ~rois[nuisance] if nuisance in rois else np.ones_like(mask)
+        mask |= every if name == "all" else rois[name]
+    for name in left_out:
+        mask &= ~rois[name]
+    return mask
 
 
 @dataclasses.dataclass
@@ -127,19 +151,7 @@ class Responses:
         UserError
             The ROI is unknown (known ones are listed) or has no voxel.
         """
-        mask = np.zeros(self.responses.shape[1], dtype=bool)
-        names = [roi] if isinstance(roi, str) else list(roi)
-        left_out = [name.removeprefix("-") for name in names if name.startswith("-") and name not in self.rois]
-        taken = [name for name in names if name.removeprefix("-") not in left_out]
-        taken = taken or (["all"] if left_out else [])
-        for name in [*taken, *left_out]:
-            if name not in self.rois and name != "all":
-                raise UserError(f"ROI '{name}' is not in this data set; {nearest(name, [*self.rois, 'all'])}")
-        for name in taken:
-            every = ~self.rois[nuisance] if nuisance in self.rois else np.ones_like(mask)
-            mask |= every if name == "all" else self.rois[name]
-        for name in left_out:
-            mask &= ~self.rois[name]
+        mask = mask_of(roi, self.rois, self.responses.shape[1], nuisance)
         if not mask.any():
             raise UserError(f"ROI {roi!r} has no voxel among the {len(mask)} of this data set; choose another")
         return self._keep(mask)

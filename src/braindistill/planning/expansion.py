@@ -98,18 +98,21 @@ def roi_arms(arms: list[Arm], config: Mapping[str, Any], seed: int, data: Data |
     )
     single = {name: f"{brain.name}@{name}" for name in names}
     without = {name: f"{brain.name}@-{name}" for name in names}
-    not_run = {without[name]: why for name in names if (why := _why_not_without(name, nuisance, data))}
+    read = [taught["teacher"]["roi"]] if isinstance(taught["teacher"]["roi"], str) else list(taught["teacher"]["roi"])
+    not_run = {without[name]: why for name in names if (why := _why_not_without(name, read, nuisance, data))}
     made = []
-    for arms_of, sign, more in ((single, "", matched), (without, "-", [])):
-        for roi, name in arms_of.items():
-            if name in {arm.name for arm in arms}:
-                raise UserError(f"eval.arms: eval.rois adds an arm {name} itself; take it out, or name it otherwise")
-            if name in not_run:
+    for arms_of, roi_of, more in ((single, lambda name: name, matched), (without, lambda name: _less(read, name), [])):
+        for name, arm_name in arms_of.items():
+            if arm_name in {arm.name for arm in arms}:
+                raise UserError(
+                    f"eval.arms: eval.rois adds an arm {arm_name} itself; take it out, or name it otherwise"
+                )
+            if arm_name in not_run:
                 continue
-            words = [override("teacher.roi", f"{sign}{roi}"), *more]
+            words = [override("teacher.roi", roi_of(name)), *more]
             kept = [word for word in brain.own if key_of(word) not in {key_of(new) for new in words}]
-            arm = replace(make(name, [*kept, *words], []), exploratory=True)
-            if described_by(arm.config(seed))["teacher"]["roi"] != f"{sign}{roi}":
+            arm = replace(make(arm_name, [*kept, *words], []), exploratory=True)
+            if described_by(arm.config(seed))["teacher"]["roi"] != roi_of(name):
                 raise UserError(
                     f"eval.rois: the terms of arm {brain.name} set teacher.roi themselves; leave it to the arm"
                 )
@@ -181,12 +184,25 @@ def _smallest(sizes: Mapping[str, int], target: str) -> int:
     return min(sizes.values())
 
 
-def _why_not_without(name: str, nuisance: str, data: Data | None) -> str | None:
-    if name == nuisance:
+def _less(read: list[str], name: str) -> str | list[str]:
+    """What the brain arm reads, as ``teacher.roi``, without a ROI."""
+    return f"-{name}" if read == ["all"] else [*read, f"-{name}"]
+
+
+def _why_not_without(name: str, read: list[str], nuisance: str, data: Data | None) -> str | None:
+    if read == ["each"]:
+        return (
+            "the brain arm's teacher is one for each ROI (teacher.roi=each); the arms of single ROIs show what they say"
+        )
+    if read == ["all"] and name == nuisance:
         return f"'{name}' is not among the voxels of the others as it is"
     if data is None:
         return None
-    rest = ~data.rois[name] & ~data.rois.get(nuisance, np.zeros_like(data.rois[name]))
+    from braindistill.fmri.responses import mask_of
+
+    whole, rest = (mask_of(roi, data.rois, len(data.rois[name]), nuisance) for roi in (read, _less(read, name)))
+    if (whole == rest).all():
+        return f"the brain arm doesn't read '{name}' (teacher.roi={','.join(read)})"
     return None if rest.any() else f"no voxel is left without '{name}'"
 
 
