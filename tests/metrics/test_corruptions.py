@@ -240,6 +240,33 @@ def test_parameters_are_those_of_the_benchmarks_and_lie_between() -> None:
     assert corruption_options("contrast", 1, middle)["keep"] == pytest.approx(np.sqrt(0.75 * 0.4), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "side", "published"),
+    [
+        ("shot_noise", 32, {"photons": (500, 250, 100, 75, 50)}),
+        ("shot_noise", 224, {"photons": (60, 25, 12, 5, 3)}),
+        ("impulse_noise", 32, {"share": (0.01, 0.02, 0.03, 0.05, 0.07)}),
+        ("defocus_blur", 32, {"radius": (0.3, 0.4, 0.5, 1, 1.5), "softness": (0.4, 0.5, 0.6, 0.2, 0.1)}),
+        ("defocus_blur", 224, {"radius": (3, 4, 6, 8, 10), "softness": (0.1, 0.5, 0.5, 0.5, 0.5)}),
+        ("motion_blur", 32, {"sigma": (1, 1.5, 2, None, 2.5)}),
+        ("motion_blur", 224, {"sigma": (3, 5, 8, 12, 15)}),
+        ("snow", 32, {"flake": (1, 1, 1.75, 2.25, 1.25), "threshold": (0.6, 0.5, 0.55, 0.6, 0.65)}),
+        ("snow", 32, {"sigma": (3, 4, 4, 6, 12), "clear": (0.95, 0.9, 0.9, 0.85, 0.8)}),
+        ("snow", 224, {"mean": (0.1, 0.2, 0.55, 0.55, 0.55), "sigma": (4, 4, 8, 8, 12)}),
+        ("fog", 32, {"density": (0.2, 0.5, 0.75, 1, 1.5), "decay": (3, 3, 2.5, 2, 1.75)}),
+        ("fog", 224, {"density": (1.5, 2, 2.5, 2.5, 3), "decay": (2, 2, 1.7, 1.5, 1.4)}),
+        ("pixelate", 32, {"scale": (0.95, 0.9, 0.85, 0.75, 0.65)}),
+        ("jpeg_compression", 32, {"quality": (80, 65, 58, 50, 40)}),
+        ("jpeg_compression", 224, {"quality": (25, 18, 15, 10, 7)}),
+    ],
+)
+def test_severities_are_those_of_the_benchmark(name: str, side: int, published: dict[str, tuple[float, ...]]) -> None:
+    for option, values in published.items():
+        for severity, value in enumerate(values, 1):
+            if value is not None:
+                assert corruption_options(name, severity, side)[option] == pytest.approx(value), (option, severity)
+
+
 def test_unknown_names_and_severities_are_refused(digits: Tensor) -> None:
     with pytest.raises(UserError, match="did you mean 'gaussian_noise'"):
         corrupt(digits, "gausian_noise", 1, generator())

@@ -141,6 +141,25 @@ def test_brain_score_of_what_voxels_follow_and_of_noise(folder: Path) -> None:
         assert score["untrained_r"] == scores[roi]["untrained_r"]
 
 
+def test_matrices_lie_beside_brain_scores(folder: Path) -> None:
+    responses = Responses.load(folder / "responses")
+    dark = np.asarray(responses.images).mean((1, 2, 3)) < 100  # type: ignore[arg-type]
+    names = dict(zip(responses.image_id.tolist(), np.where(dark, "dark", "bright").tolist(), strict=True))  # type: ignore[union-attr]
+    responses.label = np.array([names[stimulus] for stimulus in responses.stimulus_id.tolist()])
+    responses.responses = np.array(responses.responses)
+    responses.save(folder / "responses")
+    run_measure(folder, measures=["attacks"])
+    assert not (folder / "measure-bright" / "rdms.npz").exists()
+    run_measure(folder, measures=["brain_score"])
+    with np.load(folder / "measure-bright" / "rdms.npz") as stored:
+        found = {name: stored[name] for name in stored.files}
+    assert set(found) == {"stimuli", "labels", "student", "roi/V1", "roi/noise"}, "one voxel has none"
+    assert found["labels"].tolist() == ["bright"] * 30 + ["dark"] * 30
+    assert [names[stimulus] for stimulus in found["stimuli"].tolist()] == found["labels"].tolist()
+    across, inside = found["roi/V1"][:30, 30:].mean(), found["roi/V1"][:30, :30].mean()
+    assert across > inside + 0.5, "V1 follows brightness"
+
+
 def test_brain_score_prefers_stimuli_that_the_student_was_not_trained_on(folder: Path) -> None:
     image_set = ImageSet.load(folder / "images")
     stimuli = image_set.train_ids[:60].tolist()
@@ -203,7 +222,7 @@ def test_single_trials_have_no_ceiling_of_resemblance(folder: Path) -> None:
             "eval.corruptions: .*did you mean 'fog'",
         ),
         ({"measures": ["robustness"], "corruptions": []}, "eval.corruptions=.*name at least one"),
-        ({"measures": ["attacks"], "epsilons": [-0.1]}, "eval.epsilons=.*from 0 on"),
+        ({"measures": ["attacks"], "epsilons": [-0.1]}, "eval.epsilons=.*above 0"),
     ],
 )
 def test_unfit_options_are_one_line(folder: Path, options: dict[str, Any], message: str) -> None:

@@ -1,11 +1,14 @@
 """The standard corruptions of images, by name and severity (Hendrycks & Dietterich 2019, ICLR).
 
-A corruption's five severities are given for 32-pixel images (those of CIFAR-C) and for 224-pixel ones (those of
+A corruption's five severities are given for 32-pixel images (those of CIFAR-10-C) and for 224-pixel ones (those of
 ImageNet-C). Between the two they are interpolated geometrically along the logarithm of the shorter side; smaller images
-have those of 32 pixels, lengths included, since a blur of a quarter of a pixel is none. The exceptions are
-`elastic_transform`, whose published parameters are not in order and here are shares of the side, and `frost`, whose
-photographs are replaced by crystals that are grown from random numbers. So numbers are comparable between students, and
-with published ones only in size.
+have those of 32 pixels, lengths included, since a blur of a quarter of a pixel is none.
+
+Parameters are not the published ones where these would not do more harm at every step, or are of another method:
+`elastic_transform` (not in order; here shares of the side), `glass_blur` (pixels are swapped, once or several times; here
+read from a distance), `frost` (of six photographs; here crystals are grown from random numbers) and the fourth severity of
+`motion_blur` at 32 pixels (that of the third, but for the length at which its tail is cut). Zooms of `zoom_blur` go as far
+as the published ones, in ten equal steps. So numbers are comparable between students, and with published ones only in size.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ from braindistill.verdict import Unmeasurable, measure_attacks, measure_brain, m
 
 
 def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Runtime) -> None:
-    """Write ``measures.json``: ``robustness``, ``brain_score``, ``skipped`` (measure → reason) and ``notes``."""
+    """Write ``measures.json``: ``robustness``, ``brain_score``, ``skipped`` (measure → reason) and ``notes``.
+
+    With ``brain_score`` comes ``rdms.npz``, of `make_rdms`.
+    """
     run_together([config], [inputs], [out], runtime)
 
 
@@ -41,12 +44,12 @@ def run_together(
         if "attacks" in asked:
             made["robustness"] |= measure_attacks(student, image_set, options["epsilons"], runtime.device)
         if "brain_score" in asked:
-            _add_brain_score(made, config, own, student, runtime.device)
+            _add_brain_score(made, config, own, student, out, runtime.device)
         (out / "measures.json").write_text(json.dumps(made, indent=1, allow_nan=False))
 
 
 def _add_brain_score(
-    made: dict[str, Any], config: dict[str, Any], inputs: dict[str, Path], student: Any, device: str
+    made: dict[str, Any], config: dict[str, Any], inputs: dict[str, Path], student: Any, out: Path, device: str
 ) -> None:
     if "responses" not in inputs:
         made["skipped"]["brain_score"] = "there are no fMRI responses"
@@ -58,9 +61,10 @@ def _add_brain_score(
         trained_on = image_set.train_ids[np.concatenate([split.labelled, split.pool])].tolist()
     responses = Responses.load(inputs["responses"])
     try:
-        scores, note = measure_brain(student, responses, trained_on, config.get("seed", 0), device)
+        scores, note, rdms = measure_brain(student, responses, trained_on, config.get("seed", 0), device)
     except Unmeasurable as error:
         made["skipped"]["brain_score"] = str(error)
         return
     made["brain_score"] = scores
+    np.savez(out / "rdms.npz", **rdms)  # type: ignore[arg-type]
     made["notes"] += [note] if note else []

@@ -18,6 +18,7 @@ from braindistill.runtime import numpy_generator
 from braindistill.students.artifact import Student
 from braindistill.students.build import build
 from braindistill.students.taps import average_places, find_last_input, keep
+from braindistill.verdict.rdms import make_rdms, take_evenly
 
 _BATCH, _FOLDS = 256, 5
 #: stimuli, and voxels of an ROI, that are looked at: evenly chosen ones where there are more
@@ -32,7 +33,7 @@ class Unmeasurable(Exception):
 
 def measure_brain(
     student: Student, responses: Responses, trained_on: Collection[str], seed: int, device: str
-) -> tuple[dict[str, dict[str, Any]], str | None]:
+) -> tuple[dict[str, dict[str, Any]], str | None, dict[str, np.ndarray]]:
     """Brain score of every ROI (`brain_score`, RSA), on stimuli that the student was not trained on where that leaves 50.
 
     Folds and choices of stimuli and voxels are the same for every student with the same training images.
@@ -51,6 +52,8 @@ def measure_brain(
         repeats, as the bounds are; else it is with the mean response, and there are none.
     note
         What is to be said about the stimuli, or None.
+    rdms
+        `make_rdms` of the student's features and of each ROI's mean response.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def measure_brain(
         responses = responses.select(list(responses.rois))
     chosen, note = _choose_stimuli(responses, trained_on)
     voxels = {
-        roi: _evenly(np.flatnonzero(mask), _MOST_VOXELS)
+        roi: take_evenly(np.flatnonzero(mask), _MOST_VOXELS)
         for roi, mask in (responses.rois or {"all": np.ones(responses.responses.shape[1], bool)}).items()
     }
     kept = np.unique(np.concatenate(list(voxels.values())))
@@ -92,7 +95,8 @@ def measure_brain(
             "normalised_r": float(np.median(normalised)) if normalised.size else None,
             "untrained_r": float(np.median(untrained.r[place])),
         } | _resemblance(features, [half[:, place] for half in halves] or [measured[:, place]])
-    return found, note
+    brain = {roi: measured[:, np.searchsorted(kept, own)] for roi, own in voxels.items()}
+    return found, note, make_rdms(chosen, _labels(responses, chosen), features, brain)
 
 
 def _choose_stimuli(responses: Responses, trained_on: Collection[str]) -> tuple[np.ndarray, str | None]:
@@ -103,8 +107,8 @@ def _choose_stimuli(responses: Responses, trained_on: Collection[str]) -> tuple[
         raise Unmeasurable(f"only {len(known)} stimuli have a picture and responses; at least {_LEAST} are needed")
     seen = np.isin(known, np.array(sorted(trained_on), str))
     if (~seen).sum() >= _LEAST_UNSEEN or not seen.any():
-        return _evenly(known[~seen], _MOST_STIMULI), None
-    chosen = _evenly(known, _MOST_STIMULI)
+        return take_evenly(known[~seen], _MOST_STIMULI), None
+    chosen = take_evenly(known, _MOST_STIMULI)
     number = int(np.isin(chosen, known[seen]).sum())
     return chosen, (
         f"brain_score: students were trained on {number} of the {len(chosen)} stimuli (fewer than {_LEAST_UNSEEN} others are "
@@ -112,8 +116,8 @@ def _choose_stimuli(responses: Responses, trained_on: Collection[str]) -> tuple[
     )
 
 
-def _evenly(items: np.ndarray, most: int) -> np.ndarray:
-    return items[np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int)]
+def _labels(responses: Responses, chosen: np.ndarray) -> np.ndarray | None:
+    return None if responses.label is None else responses.label[find_rows(responses.stimulus_id, chosen)[0]]
 
 
 def _halves(responses: Responses, chosen: np.ndarray, kept: np.ndarray) -> list[np.ndarray]:

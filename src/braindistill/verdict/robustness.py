@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from braindistill.errors import UserError
+from braindistill.errors import UserError, nearest
 from braindistill.images import ImageSet
 from braindistill.metrics.attacks import fgsm, pgd
-from braindistill.metrics.corruptions import CORRUPTIONS, corrupt, corruption_options
+from braindistill.metrics.corruptions import CORRUPTIONS, corrupt
 from braindistill.runtime import progress, torch_generator
 from braindistill.students import Student
 
 _BATCH = 512
 #: attacks follow the slope of each image, several times over
 _ATTACKED, _ATTACK_BATCH = 1000, 128
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse corruptions that don't exist and sizes of attacks that are none, where these measures are asked for.
+
+    Parameters
+    ----------
+    options : of ``eval``: ``measures``, ``corruptions``, ``epsilons``
+
+    Raises
+    ------
+    UserError
+        If there is no corruption of a name, or none is named; if an ε isn't above 0 and at most 1, or there is none.
+    """
+    if "robustness" in options["measures"] and options["corruptions"] is not None:
+        known = [name for members in CORRUPTIONS.values() for name in members]
+        if not options["corruptions"]:
+            raise UserError("eval.corruptions=[]: name at least one, or null for all")
+        for name in options["corruptions"]:
+            if name not in known:
+                raise UserError(f"eval.corruptions: no corruption is called {name}; {nearest(name, known)}")
+    if "attacks" in options["measures"]:
+        sizes = list(options["epsilons"])
+        if not sizes or min(sizes) <= 0 or max(sizes) > 1:
+            raise UserError(
+                f"eval.epsilons={sizes}: expected changes of a pixel above 0 and up to 1, such as 0.0157 (4 / 255)"
+            )
 
 
 def measure_corruptions(
@@ -40,17 +67,11 @@ def measure_corruptions(
     Raises
     ------
     UserError
-        If there is no corruption of a name, or none is named.
+        `check_options` refuses the names.
     """
+    check_options({"measures": ["robustness"], "corruptions": names})
     families = {name: family for family, members in CORRUPTIONS.items() for name in members}
     names = list(families) if names is None else list(dict.fromkeys(names))
-    if not names:
-        raise UserError("eval.corruptions=[]: name at least one, or null for all")
-    for name in names:
-        try:
-            corruption_options(name, 1, 32)
-        except UserError as error:
-            raise UserError(f"eval.corruptions: {error}") from error
     images, labels = _tensors(image_set, np.arange(len(image_set.test_ids)), device)
     clean = [_accuracy(student, images, labels) for student in students]
     scores: dict[str, list[list[float]]] = {name: [[] for _ in students] for name in names}
@@ -88,12 +109,9 @@ def measure_attacks(student: Student, image_set: ImageSet, epsilons: Sequence[fl
     Raises
     ------
     UserError
-        If an ε is negative.
+        `check_options` refuses the sizes.
     """
-    if not epsilons or min(epsilons) < 0:
-        raise UserError(
-            f"eval.epsilons={list(epsilons)}: expected sizes of changes from 0 on, such as 0.0157 (4 / 255)"
-        )
+    check_options({"measures": ["attacks"], "epsilons": epsilons})
     count = len(image_set.test_ids)
     rows = np.linspace(0, count - 1, min(count, _ATTACKED)).round().astype(int)
     clean = _accuracy(student, *_tensors(image_set, np.arange(count), device))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from braindistill.report.parts import Figure, Findings, Grid
@@ -12,11 +12,19 @@ from braindistill.report.style import GREY, RULE, colour, shorten
 
 _HEADINGS = {
     "aurc": "AURC",
-    "lca_height": "LCA height",
+    "lca_height": "LCA height, mean over mistakes",
     "cross_entropy": "cross-entropy, nats",
     "kl": "KL, nats",
     "entropy_correlation": "correlation of entropies",
-    "top1_agreement": "same first choice",
+    "top1_agreement": "same first choice, %",
+}
+#: shares as `severity` and `selective` give them, and what they are shares of
+_SEVERITY = {"severe": "severe, % of mistakes", "mild": "mild, % of mistakes"}
+_SELECTIVE = {
+    "precision": "right, % of accepted",
+    "coverage": "accepted, % of images",
+    "severe": "severe, % of accepted",
+    "mild": "mild, % of accepted",
 }
 
 
@@ -72,37 +80,37 @@ def calibration_tables(found: Findings) -> Iterable[Grid]:
 
 def selective_figures(found: Findings) -> Iterable[Figure]:
     """Precision among accepted answers, and how many are accepted."""
-    panels = _panels(found, "selective", {"precision": "precision, %", "coverage": "answers accepted, %"}, 100)
-    panels += _panels(found, "selective", {"severe": "severe mistakes, %", "mild": "mild mistakes, %"}, 100)
+    panels = _panels(found, "selective", _SELECTIVE, 100)
     if panels:
         caption = (
-            "Answers above a confidence that was chosen on validation images: how many of the accepted ones are right, how "
-            "many are accepted, and the share of severe and mild mistakes among the accepted."
+            "Answers above a confidence that was chosen on validation images. Of the accepted answers, shares that are right, "
+            "severe mistakes and mild ones, which add up to 100 %; of all test images, the share that is answered."
         )
         yield draw_dots("selective", caption, panels)
 
 
 def selective_tables(found: Findings) -> Iterable[Grid]:
     """The same in numbers, with the thresholds."""
-    columns = {"threshold": 1, "precision": 100, "coverage": 100, "severe": 100, "mild": 100, "aurc": 1}
-    yield _table(found, "selective", columns)
+    columns = {"threshold": 1, **dict.fromkeys(_SELECTIVE, 100), "aurc": 1}
+    yield _table(found, "selective", columns, _SELECTIVE)
 
 
 def severity_figures(found: Findings) -> Iterable[Figure]:
     """How bad the mistakes are."""
-    panels = _panels(found, "severity", {"severe": "severe, % of images", "mild": "mild, % of images"}, 100)
-    panels += _panels(found, "severity", {"lca_height": "height of the mistake"}, 1)
+    panels = _panels(found, "severity", _SEVERITY, 100)
+    panels += _panels(found, "severity", {"lca_height": "LCA height, mean"}, 1)
     if panels:
         caption = (
-            "Severity of mistakes. Mild: the answer is another class of the same group; severe: of another group; height: "
-            "steps up the class hierarchy to the common ancestor, mean over mistakes."
+            "Severity of mistakes: shares of the mistakes, not of all images, so a student may make fewer that are worse. Mild: "
+            "the answer is another class of the same group; severe: of another group; together 100 %. LCA height: of the "
+            "lowest common ancestor in the class hierarchy, mean over mistakes."
         )
         yield draw_dots("severity", caption, panels)
 
 
 def severity_tables(found: Findings) -> Iterable[Grid]:
     """The same in numbers."""
-    yield _table(found, "severity", {"mild": 100, "severe": 100, "lca_height": 1})
+    yield _table(found, "severity", {**dict.fromkeys(_SEVERITY, 100), "lca_height": 1}, _SEVERITY)
 
 
 def human_figures(found: Findings) -> Iterable[Figure]:
@@ -153,9 +161,7 @@ def robustness_figures(found: Findings) -> Iterable[Figure]:
             attacks.append(Lines(attack.upper(), series, 100))
     if attacks:
         sizes = sorted({x for panel in attacks for points in panel.series.values() for x, _ in points})
-        caption = (
-            "Accuracy under attack by the size ε of the change, in units of 255 grey levels; 0 is the clean image."
-        )
+        caption = "Accuracy under attack by the size ε of the change, in grey levels of 255; 0 is the clean image."
         yield draw_lines("attacks", caption, attacks, "ε × 255", "test accuracy, %", ticks=sizes)
 
 
@@ -205,16 +211,17 @@ def _panels(found: Findings, measure: str, words: dict[str, str], scale: float) 
     return panels
 
 
-def _table(found: Findings, measure: str, columns: dict[str, int]) -> Grid:
+def _table(found: Findings, measure: str, columns: dict[str, int], shares: Mapping[str, str] | None = None) -> Grid:
     measured = found.measured(measure)
     known = {
         key: scale
         for key, scale in columns.items()
         if any(value_of(entry.get(key)).get("mean") is not None for entry in measured.values())
     }
-    words = [_HEADINGS.get(key, key) + (" %" if scale == 100 else "") for key, scale in known.items()]
+    words = _HEADINGS | dict(shares or {})
+    heading = [words.get(key, key + (" %" if scale == 100 else "")) for key, scale in known.items()]
     rows = [[arm, *(_told(entry.get(key), scale) for key, scale in known.items())] for arm, entry in measured.items()]
-    return Grid(["arm", *words], rows)
+    return Grid(["arm", *heading], rows)
 
 
 def _told(found: Value, scale: float) -> str:

@@ -17,7 +17,7 @@ from braindistill.report.reading import (
     points_interval,
     value_of,
 )
-from braindistill.report.style import COLOURS, colour
+from braindistill.report.style import COLOURS, colour, shorten
 
 
 def roi_figures(found: Findings) -> Iterable[Figure]:
@@ -68,7 +68,7 @@ def roi_tables(found: Findings) -> Iterable[Grid]:
                 number(encoder.get("ceiling_r2_median")),
             ]
         )
-    heading = ["ROI", "voxels", "alone, accuracy % [95 %]", "lost without it, points", "its teacher %"]
+    heading = ["ROI", "voxels", "alone, accuracy % [95\N{NO-BREAK SPACE}%]", "lost without it, points", "its teacher %"]
     yield Grid([*heading, "encoder r, median", "ceiling R², median"], rows)
 
 
@@ -91,8 +91,10 @@ def brain_score_figures(found: Findings) -> Iterable[Figure]:
     if panels:
         caption = (
             "Brain score of each student: correlation of held-out responses with a ridge regression on its features, out of "
-            "fold, divided by the noise ceiling where there is one. Hollow: the same network before training, on raw r."
+            "fold, divided by the noise ceiling where there is one."
         )
+        if any(panel.others for panel in panels):
+            caption += " Hollow: the same network before training."
         yield draw_dots("brain_score", caption, panels)
     if shapes:
         caption = (
@@ -114,32 +116,52 @@ def brain_score_tables(found: Findings) -> Iterable[Grid]:
 
 
 def rdm_figures(found: Findings) -> Iterable[Figure]:
-    """A grid of dissimilarity matrices from ``rdms.npz``: name → (n × n)."""
+    """A grid of dissimilarity matrices from ``rdms.npz`` (`read_rdms`): name → (m × m), and what they are of."""
     import numpy as np
 
     file = found.folder / "rdms.npz" if found.folder else None
     if file is None or not file.is_file():
         return
-    with np.load(file, allow_pickle=False) as stored:
-        matrices = {name: stored[name] for name in stored.files if stored[name].ndim == 2}
-    names = list(matrices)
+    with np.load(file, allow_pickle=False) as opened:
+        stored = {name: opened[name] for name in opened.files}
+    matrices = {name: matrix for name, matrix in stored.items() if matrix.ndim == 2}
+    if not matrices:
+        return
+    names, size = list(matrices), len(next(iter(matrices.values())))
+    stimuli, labels = stored.get("stimuli", np.arange(size)).tolist(), stored.get("labels")
+    borders = [] if labels is None else (np.flatnonzero(labels[1:] != labels[:-1]) + 0.5).tolist()
     columns = min(3, len(names))
+    rows = -(-len(names) // columns)
 
     def draw(canvas: Any) -> None:
-        grid = canvas.subplots(-(-len(names) // columns), columns, squeeze=False)
-        for axes in grid.flat:
+        grid = canvas.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(names) :]:
             axes.set_axis_off()
         for axes, name in zip(grid.flat, names, strict=False):
             axes.imshow(_ranks(matrices[name]), cmap="viridis", interpolation="nearest")
-            axes.set_title(name, fontsize=8.5)
+            axes.set_title(shorten(name, 18), fontsize=8.5)
+            axes.set(xticks=borders, yticks=borders, xticklabels=[], yticklabels=[])
+            axes.tick_params(length=2.5, width=0.5)
+            axes.spines[:].set_visible(False)
 
-    if names:
-        caption = (
-            "Representational dissimilarity matrices, as ranks: dark pairs of pictures are alike, bright ones differ."
-        )
-        alt = f"Dissimilarity matrices of {', '.join(names)}."
-        size = [["name", "pictures"], *([name, len(matrices[name])] for name in names)]
-        yield Figure("rdms", caption, alt, draw, size, 0.2 + 1.75 * -(-len(names) // columns))
+    alt = f"Dissimilarity matrices of {', '.join(names)}, over {size} pictures."
+    above = list(zip(*np.triu_indices(size, 1), strict=True))
+    data: list[list[Any]] = [["picture", "other picture", *names]]
+    data += [[stimuli[i], stimuli[j], *(float(matrices[name][i, j]) for name in names)] for i, j in above]
+    yield Figure("rdms", _rdm_caption(stored, size), alt, draw, data, 0.2 + 1.75 * rows)
+
+
+def _rdm_caption(stored: dict[str, Any], size: int) -> str:
+    labels, left_out = stored.get("labels"), list(stored.get("left_out", []))
+    classes = [] if labels is None else [name or "no class" for name in dict.fromkeys(labels.tolist())]
+    listed = f" ({', '.join(classes)})" if len(classes) <= 12 else ""
+    order = f"by class, with ticks where the next begins{listed}" if classes else "in the order of their ids"
+    return (
+        "Representational dissimilarity matrices (1 − r), as ranks in each: dark pairs of pictures are alike, bright ones "
+        "differ. Of the mean responses of ROIs, marked (brain), and of the last features of each arm's first student; the "
+        f"same {size} stimuli everywhere, evenly chosen among those of the brain scores, {order}."
+        + (f" Measured on other stimuli, so not shown: {', '.join(left_out)}." if left_out else "")
+    )
 
 
 def contribution_figures(found: Findings) -> Iterable[Figure]:
@@ -159,8 +181,8 @@ def contribution_figures(found: Findings) -> Iterable[Figure]:
         ranked = sorted(regions, key=lambda roi: -(means[roi].get("mean") or 0))
         panels.append(Dots(words[kind], {roi: means[roi] for roi in ranked}, 1, line=0.0))
     caption = (
-        "Contribution of each ROI to the soft label of the shown picture's own class, mean over classes with a 95 % "
-        "interval over them, ranked."
+        "Contribution of each ROI to the centred logit of a response's own class, of the first seed's teacher, out of fold; "
+        "mean over classes with a 95 % interval over them, ranked."
     )
     yield draw_dots("contributions", caption, panels, lambda _: COLOURS["brain"])
     grid = np.array([[_mean_of(entry, roi, kinds[0]) for roi in regions] for entry in classes.values()])
@@ -176,7 +198,10 @@ def contribution_tables(found: Findings) -> Iterable[Grid]:
         for name, entry in classes.items()
         for roi, value in entry.items()
     ]
-    yield Grid(["class", "ROI", "Shapley, nats", "gradient × input, nats"], rows[:120], (0, 1))
+    heading = ["class", "ROI", "Shapley, nats", "gradient × input, nats"]
+    yield Grid(
+        heading, rows[:120], (0, 1), "Contributions class by class, with 95 % intervals over the teacher's folds"
+    )
 
 
 def cam_figures(found: Findings) -> Iterable[Figure]:
@@ -185,8 +210,9 @@ def cam_figures(found: Findings) -> Iterable[Figure]:
     if cam:
         ranked = sorted(cam, key=lambda roi: -(value_of(cam[roi]).get("mean") or 0))
         caption = (
-            "Where along its voxels the decoder looks: Grad-CAM summed by ROI, ranked, with 95 % intervals over folds. "
-            "Hollow: the ROI's share of the voxels, which a decoder that does not care would give it."
+            "Where along its voxels the decoder looks: Grad-CAM for each held-out response's own class, summed by ROI, "
+            "ranked, with 95 % intervals over the folds of the first seed's teacher. Hollow: the ROI's share of the voxels, "
+            "which a decoder that does not care would give it."
         )
         even = {roi: {"mean": cam[roi]["uniform"]} for roi in ranked if value_of(cam[roi]).get("uniform") is not None}
         panel = Dots("share of the map, %", {roi: cam[roi] for roi in ranked}, 100, even)
@@ -198,9 +224,9 @@ def overlap_figures(found: Findings) -> Iterable[Figure]:
     overlap = (found.results.get("explain") or {}).get("mask_overlap") or {}
     if overlap:
         caption = (
-            "Share of each student's attention inside the top quarter of the brain's map of the same picture, with 95 % "
-            "intervals over groups of pictures. Hollow: the same with maps of other pictures, which looking at the middle "
-            "gives."
+            "Share of the attention of each arm's first student (Grad-CAM for the true class) inside the top quarter of the "
+            "brain's map of the same picture, with 95 % intervals over groups of pictures. Hollow: the same with maps of "
+            "other pictures, which looking at the middle gives."
         )
         chance = {arm: value["permuted"] for arm, value in overlap.items() if value_of(value).get("permuted")}
         yield draw_dots("mask_overlap", caption, [Dots("inside the brain's map, %", overlap, 100, chance)], colour)
@@ -261,7 +287,11 @@ def _mean_of(entry: dict[str, Any], roi: str, kind: str) -> float:
 
 
 def _ranks(matrix: Any) -> Any:
+    """Ranks of the pairs, from 0 to 1, equal ones alike; 0 on the diagonal."""
     import numpy as np
+    from scipy.stats import rankdata
 
-    order = np.argsort(np.argsort(matrix, axis=None, kind="stable"), kind="stable")
-    return order.reshape(matrix.shape) / max(1, matrix.size - 1)
+    above = np.triu_indices(len(matrix), 1)
+    ranks = np.zeros(matrix.shape)
+    ranks[above] = rankdata(matrix[above]) / max(1, len(above[0]))
+    return ranks + ranks.T

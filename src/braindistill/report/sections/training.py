@@ -80,7 +80,10 @@ def saliency_figures(found: Findings) -> Iterable[Figure]:
                 if row == 0:
                     axes.set_title(shorten(name, 13), fontsize=8.5)
 
-    caption = "Where the students look (Grad-CAM for the class they name; bright: more), on the same test pictures."
+    caption = (
+        "Where each arm's first student looks for the true class, right or wrong (Grad-CAM; bright: more, each map by its own "
+        "largest value), on the same test pictures."
+    )
     alt = f"Saliency maps of {', '.join(names[1:])} over {len(images)} test pictures."
     sums: list[list[Any]] = [["picture", "arm", "mean", "max"]]
     sums += [
@@ -145,7 +148,10 @@ def training_tables(found: Findings) -> Iterable[Grid]:
         if losses:
             last = f"{100 * known[-1]:.1f}" if known else "–"
             rows.append([arm, f"{(training.get('epoch') or [len(losses)])[-1]:g}", f"{losses[-1]:.3f}", last])
-    yield Grid(["arm", "epochs", "last loss", "last validation %"], rows)
+    heading = ["arm", "epochs", "last loss", "last validation %"]
+    if all(row[-1] == "–" for row in rows):  # no image was kept for validation
+        heading, rows = heading[:-1], [row[:-1] for row in rows]
+    yield Grid(heading, rows)
 
 
 def _histograms(values: dict[str, np.ndarray]) -> Figure:
