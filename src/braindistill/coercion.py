@@ -21,6 +21,8 @@ def coerce(value: Any, annotation: ast.expr, where: str) -> Any:
     """
     fits, result = fit_any(value, annotation)
     if not fits:
+        for word, known in _unknown_words(value, annotation):
+            raise UserError(f"{where}: no such word {word!r}; {nearest(str(word), known)}")
         expected = ast.unparse(annotation)
         raise UserError(
             f"{where}={value!r}: expected {expected}, found {type(value).__name__}{_allowed(value, annotation)}"
@@ -72,6 +74,14 @@ def _fit_container(value: Any, kind: str, inner: ast.expr) -> tuple[bool, Any]:
     return all(ok for ok, _ in fits), dict(zip(value, items, strict=True)) if kind == "dict" else items
 
 
+def _unknown_words(value: Any, annotation: ast.expr) -> list[tuple[Any, list[Any]]]:
+    """Items of a list of words that are none of those allowed, with these."""
+    if not isinstance(value, list) or not isinstance(annotation, ast.Subscript):
+        return []
+    known = _words_of(annotation.slice)
+    return [(item, known) for item in value if known and item not in known]
+
+
 def fit_any(value: Any, annotation: ast.expr) -> tuple[bool, Any]:
     """Does a value fit an annotation, a union perhaps? → (fits, value in that type)."""
     fits = [_fit(value, branch) for branch in _branches(annotation)]
@@ -79,10 +89,15 @@ def fit_any(value: Any, annotation: ast.expr) -> tuple[bool, Any]:
 
 
 def _allowed(value: Any, annotation: ast.expr) -> str:
-    words = [
+    words = _words_of(annotation)
+    return f"; {nearest(str(value), words)}" if words else ""
+
+
+def _words_of(annotation: ast.expr) -> list[Any]:
+    """What ``Literal`` allows, in any branch of a union."""
+    return [
         word
         for branch in _branches(annotation)
-        if isinstance(branch, ast.Subscript) and ast.unparse(branch.value) == "Literal"
+        if isinstance(branch, ast.Subscript) and ast.unparse(branch.value).rpartition(".")[2] == "Literal"
         for word in ast.literal_eval(f"[{ast.unparse(branch.slice).strip('()')}]")
     ]
-    return f"; {nearest(str(value), words)}" if words else ""

@@ -16,7 +16,7 @@ from braindistill.compose import check_own_words, make_arm, make_arms
 from braindistill.errors import UserError
 from braindistill.execution import Missing, ensure, missing_steps
 from braindistill.invocation import Invocation
-from braindistill.jobs import handed_over
+from braindistill.jobs import NOT_BUILT, handed_over
 from braindistill.pipeline import Planner
 from braindistill.planning.arms import Arm, describe, seeds_of
 from braindistill.planning.evaluation import arm_steps, plan_evaluation
@@ -52,6 +52,7 @@ def judge(cache: Cache, config: dict[str, Any], runtime: Runtime, invocation: In
     for subject, word in subjects.items():
         own = make(f"of subject {subject}", [], [word])
         prepared += [step(own.config(seeds[0]), own.overrides) for step in (planner.images, planner.responses)]
+    _check_twins(list(subjects), prepared[3::2])
     for arm in arms:  # one that can't be planned is told before anything is built
         arm_steps(planner, arm, seeds[0], seeds)
     if runtime.upstream == "build" and not runtime.dry_run:  # which arms apply depends on the data
@@ -59,6 +60,8 @@ def judge(cache: Cache, config: dict[str, Any], runtime: Runtime, invocation: In
         if failures:
             return report_failures(failures)
     data = what_data_have(cache, *prepared[:2])
+    if data is not None:
+        _check_tables(config["eval"], data.images)
     reasons = {arm.name: why for arm in arms if (why := why_not(arm, arms, seeds[0], data))}
     running = [arm for arm in arms if arm.name not in reasons]
     if not running:
@@ -111,6 +114,28 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise UserError(f"eval.margin={margin:g}: expected more than 0, such as 0.01 for a point")
     if len(set(numbers)) != len(numbers) or any(number < 1 for number in numbers):
         raise UserError(f"eval.n_train={numbers}: expected different numbers from 1 on")
+    if options["match_voxels"] and not options["rois"]:
+        raise UserError("eval.match_voxels=true is about the arms of eval.rois; name some, or give eval.rois=[each]")
+    if {"robustness", "attacks"} & set(options["measures"]):
+        from braindistill.verdict import check_options  # imports torch
+
+        check_options(options)
+
+
+def _check_twins(subjects: list[str], responses: list[Step]) -> None:
+    """Copies of one subject are no replicates."""
+    keys = [step.key for step in responses]
+    twins = [name for name, key in zip(subjects, keys, strict=True) if keys.count(key) > 1]
+    if twins:
+        raise UserError(f"eval.subjects: {' and '.join(twins)} have the same data; a subject counts once")
+
+
+def _check_tables(options: Mapping[str, Any], images: Path) -> None:
+    """A table of superclasses or of people's answers that doesn't fit is told before anything is trained."""
+    from braindistill.images import ImageSet
+    from braindistill.verdict import Measures
+
+    Measures(options, ImageSet.load(images))
 
 
 def _tune(
@@ -167,20 +192,24 @@ def _show_incomplete(
         number = rest.partition("/")[0] if kind == "curve" else ""
         rest = rest.removeprefix(f"{number}/")
         arm = max((known for known in config["arms"] if rest.startswith(f"{known}/")), key=len, default="")
+        subject = rest.removeprefix(f"{arm}/").rpartition("/")[0]
+        why = (f"subject {subject}: " if subject else "") + root_cause(step, failures)
         if kind == "prediction":
-            failed.setdefault(arm, root_cause(step, failures))
+            failed.setdefault(arm, why)
         elif kind == "explain":
-            skipped[kind] = root_cause(step, failures)
+            skipped[kind] = why
         elif kind == "measure" and arm not in failed:
             for measure in step.config["eval"]["measures"]:
-                skipped.setdefault(measure, f"arm {arm}: {root_cause(step, failures)}")
+                skipped.setdefault(measure, f"arm {arm}: {why}")
         elif kind == "curve" and arm not in failed:
-            skipped.setdefault(f"n_train={number}", f"arm {arm}: {root_cause(step, failures)}")
+            skipped.setdefault(f"n_train={number}", f"arm {arm}: {why}")
         gone.add("/".join(filter(None, [kind, number, arm, ""])) if arm else kind)
     inputs = {name: cache.path(step) for name, step in target.inputs.items()}
     kept = {name: path for name, path in inputs.items() if not name.startswith(tuple(gone))}
     known = config["eval_context"].get("skipped_measures", {})
     config["eval_context"]["skipped_measures"] = known | skipped
+    config["eval_context"]["warnings"] = [f"{name} failed and is left out: {why}" for name, why in skipped.items()]
+    config["eval_context"]["steps"] = _not_taken(cache, target, failures)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     _print_results(evaluate(config, kept, folder, failed, target.command), folder)
@@ -189,6 +218,20 @@ def _show_incomplete(
     for name, reason in skipped.items():
         print(f"braindistill: {name} is left out: {reason}", file=sys.stderr)
     return 1
+
+
+def _not_taken(cache: Cache, target: Step, failures: dict[str, str]) -> list[dict[str, str]]:
+    """Steps that failed, and those that were skipped because of them, for the report."""
+    to_build, _ = missing_steps(cache, [target])
+    return [
+        {
+            "stage": step.stage,
+            "title": step.title,
+            "state": "skipped" if failures.get(step.key, NOT_BUILT).startswith(NOT_BUILT) else "failed",
+        }
+        for step in to_build
+        if step.key != target.key
+    ]
 
 
 def _print_results(results: dict[str, Any], folder: Path) -> None:

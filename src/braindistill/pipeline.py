@@ -33,9 +33,9 @@ VERSIONS = {
     "export": 2,
     "distill": 1,
     "predict": 2,
-    "measure": 1,
+    "measure": 2,
     "explain": 1,
-    "eval": 2,
+    "eval": 3,
 }
 #: the verb that a person types to get a stage's artifact
 VERBS = {"images": "prepare", "features": "train-teacher", "predict": "eval", "measure": "eval", "explain": "eval"}

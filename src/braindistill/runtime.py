@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 _verbosity = 1
+#: when this process was started: artifacts that are older were reused
+BEGAN = datetime.now(UTC)
 
 
 @dataclass(frozen=True)

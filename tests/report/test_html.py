@@ -130,7 +130,7 @@ class TestWithSketches:
         assert "not run: the data set has no human soft labels" in page.words
         assert "The arm kd_matched failed" in page.words
         assert results["arms"]["brain"]["keys"]["students"][3] in page.words
-        assert f"{results['command']} eval.arms=[kd]" in page.words
+        assert f"{results['command']} 'eval.arms=[kd]'" in page.words
         assert "5 folds over stimuli" in page.words
 
     def test_scores_without_a_column_are_still_shown(self, results: dict[str, Any], tmp_path: Path) -> None:

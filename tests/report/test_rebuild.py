@@ -49,7 +49,12 @@ def test_settings_and_steps_are_read_from_manifests(cache: tuple[Path, str, str]
     assert sorted(entry["stage"] for entry in found.steps) == ["distill", "images", "predict", "prepare"]
     assert {entry["state"] for entry in found.steps} == {"finished"}
     given = {"stage": "distill", "title": "x", "state": "reused", "seconds": 1.0}
-    assert gather(results | {"steps": [given]}, root / "eval" / key[:12]).upstream.steps == [given]
+    more = gather(results | {"steps": [given], "began": "2026-01-01T00:00:00+00:00"}, root / "eval" / key[:12])
+    assert more.upstream.steps[-1] == given, "steps that were not taken come with the results"
+    states = {entry["stage"]: entry["state"] for entry in more.upstream.steps[:-1]}
+    assert set(states.values()) <= {"run", "reused"}
+    later = gather(results | {"began": "9999-01-01T00:00:00+00:00"}, root / "eval" / key[:12]).upstream.steps
+    assert {entry["state"] for entry in later} == {"reused"}
     assert not gather(results, root).upstream.settings, "out of reach, nothing is said"
 
 
@@ -157,16 +162,41 @@ def test_arms_are_runs_with_equal_hyperparameters(results: dict[str, Any]) -> No
     assert runs[1].metrics["accuracy"] == results["arms"]["label_smoothing"]["accuracy"]["mean"]
 
 
-def test_tensorboard_gets_a_run_an_arm(results: dict[str, Any], tmp_path: Path) -> None:
+def test_tensorboard_groups_the_seeds_of_an_arm(everything: dict[str, Any], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    arms = everything["arms"] = {arm: everything["arms"][arm] for arm in ("baseline", "brain")}
+    log_arms(everything, "tensorboard", tmp_path)
+    assert {folder.name for folder in (tmp_path / "demo").iterdir()} == set(arms), "nothing but arms"
+    accuracy = {arm: entry["accuracy"]["per_seed"] for arm, entry in arms.items()}
+    for seed in range(10):
+        events = EventAccumulator(str(tmp_path / "demo" / "brain" / str(seed))).Reload()
+        (shown,) = events.Scalars("arm/accuracy")
+        assert shown.value == pytest.approx(accuracy["brain"][seed])
+        (gain,) = events.Scalars("arm/minus_baseline")
+        assert gain.value == pytest.approx(accuracy["brain"][seed] - accuracy["baseline"][seed], abs=1e-6)
+        (loss,) = events.Scalars("arm/nll")
+        assert loss.value == pytest.approx(arms["brain"]["measures"]["nll"]["per_seed"][seed])
+        content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        session = HParamsPluginData.FromString(content).session_start_info
+        assert session.group_name == "brain"
+        assert session.hparams["teacher"].string_value == "brain"
+        assert session.hparams["labels"].number_value == 40
+    baseline = EventAccumulator(str(tmp_path / "demo" / "baseline" / "0")).Reload()
+    assert "arm/minus_baseline" not in baseline.Tags()["scalars"]
+    curve = EventAccumulator(str(tmp_path / "demo" / "brain")).Reload().Scalars("train/loss")
+    assert [event.step for event in curve] == arms["brain"]["training"]["epoch"]
+    assert [event.value for event in curve] == pytest.approx(arms["brain"]["training"]["loss"])
+
+
+def test_tensorboard_bears_an_arm_of_which_little_is_known(partial: dict[str, Any], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log_arms(results, "tensorboard", tmp_path)
-    folders = {folder.name for folder in (tmp_path / "demo").iterdir() if folder.is_dir()}
-    assert folders == set(results["arms"])
-    events = EventAccumulator(str(tmp_path / "demo" / "brain")).Reload()
-    (shown,) = events.Scalars("arm/accuracy")
-    assert shown.value == pytest.approx(results["arms"]["brain"]["accuracy"]["mean"])
-    assert "_hparams_/session_start_info" in events.summary_metadata
+    partial["arms"]["brain"]["accuracy"] = {"mean": 0.9}
+    log_arms(partial, "tensorboard", tmp_path)
+    (shown,) = EventAccumulator(str(tmp_path / "demo" / "brain" / "0")).Reload().Scalars("arm/accuracy")
+    assert shown.value == pytest.approx(0.9)
 
 
 def test_wandb_gets_a_run_an_arm(results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,3 +221,11 @@ def test_a_tracker_that_is_missing_is_named(
     monkeypatch.setitem(sys.modules, tracker, None)
     with pytest.raises(UserError, match=f"{tracker} is not installed; pip install {tracker}"):
         log_arms(results, tracker, tmp_path)
+
+
+@pytest.mark.parametrize("tracker", ["wandb", "mlflow"])
+def test_trackers_are_extras(tracker: str) -> None:
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert any(need.startswith(tracker) for need in project["optional-dependencies"][tracker])

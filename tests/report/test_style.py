@@ -81,6 +81,18 @@ def test_every_kind_of_plot_bears_what_is_not_known(figure: Figure) -> None:
     assert figure.alt.startswith(figure.caption.split(".")[0])
 
 
+def test_numbers_below_narrow_panels_have_room() -> None:
+    from matplotlib.figure import Figure as Canvas
+
+    values = {"a": {"mean": -0.185}, "b": {"mean": -0.09}}
+    figure = draw_dots("dots", "Dots.", [Dots("r", values)] * 3)
+    canvas = Canvas(figsize=(figure.width, figure.height), layout="constrained")
+    figure.draw(canvas)
+    for axes in canvas.axes[:3]:
+        low, high = axes.get_xlim()
+        assert 2 <= sum(low <= tick <= high for tick in axes.get_xticks()) <= 4
+
+
 def test_alternative_text_and_data_hold_the_numbers(results: dict[str, Any]) -> None:
     results["arms"]["brain"]["accuracy"].update(mean=0.9271, ci_low=0.91, ci_high=0.945)
     (figure,) = arm_figures(Findings(results))

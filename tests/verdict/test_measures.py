@@ -89,7 +89,7 @@ def test_severity_by_a_table(tmp_path: Path) -> None:
     )
     assert perfect["severity"]["mild"]["mean"] is None, "no mistake is neither mild nor severe"
     (tmp_path / "table.csv").write_text("a, x\nb, x\n")
-    with pytest.raises(UserError, match=r"^eval\.hierarchy: .*lacks c"):
+    with pytest.raises(UserError, match=r"^eval\.hierarchy=.*lacks c"):
         measure(image_set, [], measures=["severity"], hierarchy=tmp_path / "table.csv")
     with pytest.raises(UserError, match=r"^eval\.hierarchy: .*cannot be read"):
         measure(image_set, [], measures=["selective"], hierarchy=tmp_path / "absent.csv")

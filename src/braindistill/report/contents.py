@@ -26,7 +26,8 @@ SECTIONS = [
     ),
     Section(
         "Arms",
-        "Intervals are two-way over seeds and test images. Arms are paired by seed, so the differences below are sharper than "
+        "Intervals are over seeds and test images, and subjects where there are several. Arms are paired by seed, so the "
+        "differences below are sharper than "
         "the overlap of these intervals suggests. Teacher accuracy is a diagnostic: it is read with labels that no arm "
         "was trained on.",
         figure=verdicts.arm_figures,
@@ -61,6 +62,13 @@ SECTIONS = [
         table=differences.power_tables,
         otherwise="how many seeds would decide, and which arms are equivalent",
         measure="power",
+    ),
+    Section(
+        "In what respect",
+        "Measures beside accuracy, of arms with a claim against the baseline and the claim's controls; paired. NLL and Brier "
+        "score: intervals over seeds and test images; others: over seeds. Exploratory: read Holm's p.",
+        table=differences.respect_tables,
+        otherwise="an arm with a claim and eval.measures",
     ),
     Section(
         "Few-shot curves",
@@ -121,8 +129,10 @@ SECTIONS = [
     ),
     Section(
         "Dissimilarity matrices",
-        "What each RDM looks like, on the same pictures in the same order.",
+        "Which pictures the brain takes for alike, and which the students: the same pictures in the same order.",
         figure=rois.rdm_figures,
+        otherwise="eval.measures=[brain_score] draws them, of ROIs and of students",
+        measure="brain_score",
     ),
     Section(
         "Agreement with people",

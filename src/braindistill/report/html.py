@@ -160,6 +160,8 @@ def _subtitle(results: Results) -> str:
     words = [("n_seeds", "seeds"), ("n_test", "test images"), ("n_train", "labelled training images")]
     words += [("n_pool", "unlabelled"), ("n_val", "for validation")]
     counts = [f"{results[key]:,} {word}" for key, word in words if results.get(key) is not None]
+    counts = [count.removesuffix("s") if count in ("1 seeds", "1 test images") else count for count in counts]
+    counts = ([f"{len(results['subjects'])} subjects"] if results.get("subjects") else []) + counts
     counts += [f"{len(results['classes'])} classes"] if results.get("classes") else []
     counts += [str(results["created"]).replace("T", " ").replace("+00:00", " UTC")] if results.get("created") else []
     return " · ".join(counts)

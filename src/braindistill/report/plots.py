@@ -201,6 +201,7 @@ def _draw_line(
     cut = as_share if scale == 100 else value_of
     known = [(x, cut(y)) for x, y in points if value_of(y).get("mean") is not None]
     style = line_style(arm, arms) | {"markevery": max(1, len(known) // 6)}
+    style |= {"marker": style.get("marker") or "o", "markersize": 3.5} if len(known) == 1 else {}
     (line,) = axes.plot([x for x, _ in known], [scale * y["mean"] for _, y in known], **style)
     if bands:
         for x, y in known:

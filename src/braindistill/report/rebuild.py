@@ -10,10 +10,13 @@ from braindistill.cache import Cache
 from braindistill.errors import UserError, nearest
 from braindistill.report.formats import as_latex, as_markdown, latex_table, markdown_table
 from braindistill.report.parts import Findings
-from braindistill.report.tracking import log_arms
+from braindistill.report.tracking import check_tracker, log_arms
 from braindistill.runtime import say, warn
 
 FORMATS = ("html", "markdown", "latex")
+
+#: how the title of every page ends, see page.html.j2
+TITLE_END = "· braindistill</title>"
 
 
 def rebuild_report(root: Path, words: list[str]) -> int:
@@ -37,17 +40,31 @@ def rebuild_report(root: Path, words: list[str]) -> int:
     names = "-".join(found.folder.name for found in evaluations.values() if found.folder)
     folder = out or Path(f"report-{names}")
     page = folder if folder.suffix == ".html" else folder / "report.html"
+    _check_free(page, single=len(evaluations) == 1)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         _write(evaluations, page)
         for found in evaluations.values() if tracker else ():
-            log_arms(found.results, tracker, page.parent / tracker)
+            # several may be of one experiment: a folder each
+            own = found.folder.name[:8] if found.folder and len(evaluations) > 1 else ""
+            log_arms(found.results, tracker, page.parent / tracker / own)
     except OSError as error:
         raise UserError(
             f"--out {folder}: can't write there ({error.strerror}); take a folder that can be written"
         ) from None
     print(page)
     return 0
+
+
+def _check_free(page: Path, single: bool) -> None:
+    """Refuse to write over files that are no report's; an older report is replaced."""
+    tables = ("results.csv", "results.md", "results.tex") if single else ()
+    taken = [file for file in (page, *(page.parent / name for name in (*tables, "figures"))) if file.exists()]
+    ours = page.is_file() and TITLE_END in page.read_text(encoding="utf-8", errors="replace")
+    if taken and not ours:
+        raise UserError(
+            f"--out: {taken[0]} is there already, and there is no report of braindistill beside it; take another folder"
+        )
 
 
 def _write(evaluations: dict[str, Findings], page: Path) -> None:
@@ -90,6 +107,8 @@ def _parse(words: list[str]) -> tuple[list[str], Path | None, str, str]:
             keys.append(word)
     if form not in FORMATS:
         raise UserError(f"report --format {form}: expected {', '.join(FORMATS)}; {nearest(form, FORMATS)}")
+    if tracker:
+        check_tracker(tracker)
     if not keys:
         raise UserError("report: expected the KEY of an evaluation, or several; `braindistill cache ls` lists them")
     return list(dict.fromkeys(keys)), out, form, tracker

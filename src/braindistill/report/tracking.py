@@ -13,15 +13,25 @@ from braindistill.report.reading import against, value_of
 
 
 class Run(NamedTuple):
-    """An arm as a tracker knows it: name, hyperparameters (words of its overrides) and final numbers."""
+    """An arm as a tracker knows it.
+
+    Attributes
+    ----------
+    hparams : words of its overrides, the arm's name and its number of labels
+    metrics : final numbers, means over seeds
+    seeds : those that are known of each seed, in the order of the seeds
+    curves : name → epochs and means over seeds
+    """
 
     arm: str
     hparams: dict[str, Any]
     metrics: dict[str, float]
+    seeds: list[dict[str, float]]
+    curves: dict[str, list[tuple[float, float]]]
 
 
 def log_arms(results: Results, to: str, folder: Path) -> None:
-    """Write every arm as a run, all in one group.
+    """Write every arm as a run, all in one group; TensorBoard has a group an arm, of a session a seed.
 
     Parameters
     ----------
@@ -33,9 +43,14 @@ def log_arms(results: Results, to: str, folder: Path) -> None:
     UserError
         There is no such tracker, or it is not installed.
     """
+    check_tracker(to)
+    _TRACKERS[to](runs_of(results), str(results.get("experiment") or "experiment"), folder)
+
+
+def check_tracker(to: str) -> None:
+    """Raise UserError where there is no such tracker."""
     if to not in _TRACKERS:
         raise UserError(f"--log {to}: expected {', '.join(_TRACKERS)}; {nearest(to, _TRACKERS)}")
-    _TRACKERS[to](runs_of(results), str(results.get("experiment") or "experiment"), folder)
 
 
 def runs_of(results: Results) -> list[Run]:
@@ -48,8 +63,36 @@ def runs_of(results: Results) -> list[Run]:
         numbers = {key: value_of(entry.get(key)).get("mean") for key in ("accuracy", "balanced_accuracy", "nll", "ece")}
         numbers["minus_baseline"] = (against(results, arm, "baseline") or {}).get("difference")
         hparams = {"arm": arm, "labels": entry.get("labels") or 0, **{name: words[arm].get(name, "") for name in names}}
-        found.append(Run(arm, hparams, {key: float(value) for key, value in numbers.items() if value is not None}))
+        metrics = {key: float(value) for key, value in numbers.items() if value is not None}
+        found.append(Run(arm, hparams, metrics, _seeds(arms, arm), _curves(entry.get("training") or {})))
     return found
+
+
+def _seeds(arms: dict[str, Any], arm: str) -> list[dict[str, float]]:
+    """Accuracy, and what else was measured, of each seed of an arm; arms are paired by seed."""
+    measured = arms[arm].get("measures") or {}
+    values = {name: value_of(measured.get(name)).get("per_seed") or [] for name in ("nll", "ece", "brier")}
+    accuracy, baseline = (
+        value_of((arms.get(name) or {}).get("accuracy")).get("per_seed") or [] for name in (arm, "baseline")
+    )
+    values["accuracy"] = accuracy
+    if arm != "baseline" and len(accuracy) == len(baseline):
+        values["minus_baseline"] = [
+            None if None in pair else pair[0] - pair[1] for pair in zip(accuracy, baseline, strict=True)
+        ]
+    return [
+        {name: float(known[seed]) for name, known in values.items() if seed < len(known) and known[seed] is not None}
+        for seed in range(len(accuracy))
+    ]
+
+
+def _curves(training: dict[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    epochs = training.get("epoch") or []
+    curves = {
+        name: [(float(x), float(y)) for x, y in zip(epochs, training.get(name) or [], strict=False) if y is not None]
+        for name in ("loss", "val_accuracy")
+    }
+    return {name: points for name, points in curves.items() if points}
 
 
 def _pair(word: str) -> tuple[str, str]:
@@ -58,12 +101,22 @@ def _pair(word: str) -> tuple[str, str]:
 
 
 def _to_tensorboard(runs: Iterable[Run], experiment: str, folder: Path) -> None:
+    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder / experiment)) as writer:  # type: ignore[no-untyped-call]
-        for run in runs:
-            metrics = {f"arm/{name}": value for name, value in run.metrics.items()}
-            writer.add_hparams(run.hparams, metrics, run_name=run.arm)  # type: ignore[no-untyped-call]
+    for run in runs:
+        home = folder / experiment / run.arm
+        for number, metrics in enumerate(run.seeds or [run.metrics]):
+            with SummaryWriter(str(home / str(number))) as writer:  # type: ignore[no-untyped-call]
+                # sessions of one trial are a group: a row of the table, with means over its sessions
+                writer.file_writer.add_summary(hparams_pb(run.hparams, trial_id=run.arm))  # type: ignore[no-untyped-call]
+                for name, value in metrics.items():
+                    writer.add_scalar(f"arm/{name}", value)  # type: ignore[no-untyped-call]
+        if run.curves:
+            with SummaryWriter(str(home)) as writer:  # type: ignore[no-untyped-call]
+                for name, points in run.curves.items():
+                    for epoch, value in points:
+                        writer.add_scalar(f"train/{name}", value, int(epoch))  # type: ignore[no-untyped-call]
 
 
 def _to_wandb(runs: Iterable[Run], experiment: str, folder: Path) -> None:

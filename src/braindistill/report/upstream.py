@@ -10,9 +10,9 @@ from braindistill.cache.step import SHORT
 from braindistill.report.parts import Findings, Results, Upstream
 
 #: kind of key in ``results["arms"][ARM]["keys"]`` → the stage it is of
-_STAGES = {"predictions": "predict", "targets": "export", "teachers": "train-teacher"}
+_STAGES = {"predictions": "predict", "targets": "export", "teachers": "train-teacher", "measures": "measure"}
 #: in the order of work
-FLOW = ("prepare", "images", "features", "train-teacher", "export", "distill", "predict", "eval")
+FLOW = ("prepare", "images", "features", "train-teacher", "export", "distill", "predict", "measure", "explain", "eval")
 #: name of an input in a manifest → the stage that made it
 _INPUTS = {"responses": "prepare", "images": "images", "features": "features", "teacher": "train-teacher"} | {
     "student": "distill",
@@ -44,7 +44,7 @@ def gather(results: Results, folder: Path | None) -> Findings:
                         settings[arm][stage] = (manifest.get("document") or {}).get("config") or {}
                         commands[arm][stage] = str(manifest.get("command") or "")
                         folders[arm][stage] = root / name
-    steps = list(results.get("steps") or []) or _steps(seen)
+    steps = _steps(seen, str(results.get("began") or "")) + list(results.get("steps") or [])
     return Findings(results, folder, Upstream(settings, commands, folders, steps))
 
 
@@ -78,13 +78,13 @@ def _read(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _steps(seen: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """What manifests know of steps: that they are finished, and how long they took once."""
+def _steps(seen: dict[str, dict[str, Any]], began: str) -> list[dict[str, Any]]:
+    """What manifests know of steps: how long they took, and whether that was since the evaluation was begun."""
     return [
         {
             "stage": name.split("/")[0],
             "title": manifest.get("title", ""),
-            "state": "finished",
+            "state": "finished" if not began else "run" if str(manifest.get("created")) >= began else "reused",
             "seconds": manifest.get("seconds"),
         }
         for name, manifest in seen.items()

@@ -16,23 +16,26 @@ from braindistill.images.assembly import SPLIT
 from braindistill.metrics import balanced_accuracy
 from braindistill.report.html import write_report
 from braindistill.report.table import write_csv
-from braindistill.runtime import Runtime
+from braindistill.runtime import BEGAN, Runtime
 from braindistill.statistics import crossed_interval
 from braindistill.verdict import (
     Measures,
     calibration,
     collect,
     compare_arms,
+    compare_measures,
     describe_arm,
     estimate_power,
     find_equivalent,
     is_brain,
+    losses_of,
     make_claims,
     mean_of,
     pool_subjects,
     read_encoder_r,
     read_held_out,
     read_predictions,
+    read_rdms,
     read_training,
     stack_subjects,
     warn_of,
@@ -41,7 +44,7 @@ from braindistill.verdict import (
 __all__ = ["evaluate", "is_brain", "plan_arms", "run"]  # the planner asks here what a brain arm is
 
 #: parts of the results that others made and the evaluation only shows
-_PASSED_ON = ("tuning", "rois", "explain")
+_PASSED_ON = ("tuning", "rois", "explain", "steps")
 #: what is read of an arm
 _PARTS = ("prediction", "target", "teacher", "measure")
 
@@ -112,7 +115,7 @@ def evaluate(
     Parameters
     ----------
     config : options of ``eval``, the ``arms`` as configured, those ``not_run`` with the reason, and in ``eval_context`` what
-        else is known and only shown: ``tuning``, ``rois``, ``skipped_measures``
+        else is known and only shown: ``tuning``, ``rois``, ``skipped_measures``, ``steps`` that could not be taken
     inputs : ``images``, ``prediction|target|teacher|measure/ARM/SEED``, ``curve/N/ARM/SEED`` and ``explain`` → folders; of
         an arm with several subjects ``…/ARM/SUBJECT/SEED``, and ``images/SUBJECT``
     out : where results and report go
@@ -131,6 +134,7 @@ def evaluate(
     subjects = list(dict.fromkeys(name for arm in config["arms"].values() for name in arm.get("subjects", [])))
     arms: dict[str, Any] = {}
     tables: dict[str, list[np.ndarray]] = {}
+    losses: dict[str, dict[str, list[np.ndarray]]] = {"nll": {}, "brier": {}}
     encoder_r: dict[str, list[float]] = {}
     warnings: list[str] = []
     for name, described in config["arms"].items():
@@ -142,6 +146,8 @@ def evaluate(
             folders = {part: _folders(inputs, f"{part}/{name}", subject, seeds) for part in _PARTS}
             said = read_predictions(name, folders["prediction"], image_set)
             tables[name].append(np.stack([rows.argmax(1) == labels for rows in said]))
+            for measure, table in losses_of(said, labels).items():
+                losses[measure].setdefault(name, []).append(table)
             pictures = inputs[f"images/{subject}" if subject else "images"]
             found[subject] = _describe(name, described, folders, said, labels, pictures, seeds, measures)
             draws = folders["teacher"]
@@ -153,7 +159,7 @@ def evaluate(
                 )
         arms[name] = found[""] if "" in found else pool_subjects(found)
         arms[name]["accuracy"] = _accuracy(np.stack(tables[name]) if "" not in found else tables[name][0])
-    correct = stack_subjects(tables, len(subjects)) if subjects else {name: own[0] for name, own in tables.items()}
+    correct = stack_subjects(tables, len(subjects))
     missing = {**config["not_run"], **failed}
     alike = [name for name in tables if subjects and not config["arms"][name].get("subjects")]
     if alike and "brain_score" in options.get("measures", []):
@@ -176,6 +182,9 @@ def evaluate(
             subject: {"claims": claims_of({name: own[place] for name, own in correct.items()})}
             for place, subject in enumerate(subjects)
         },
+        "respects": compare_measures(
+            arms, {measure: stack_subjects(own, len(subjects)) for measure, own in losses.items()}, claims
+        ),
         "power": estimate_power(claims, correct),
         "equivalence": find_equivalent(config["arms"], correct, options.get("margin", 0.01)),
         "curves": collect(config, inputs, labels),
@@ -184,7 +193,14 @@ def evaluate(
         "not_run": config["not_run"],
         "failed": failed,
         "warnings": list(
-            dict.fromkeys(warnings + warn_of(config["arms"], arms, comparisons, len(seeds)) + measures.notes)
+            dict.fromkeys(
+                [
+                    *context.get("warnings", []),
+                    *warnings,
+                    *warn_of(config["arms"], arms, comparisons, len(seeds)),
+                    *measures.notes,
+                ]
+            )
         ),
         "n_seeds": len(seeds),
         "n_test": len(labels),
@@ -194,9 +210,15 @@ def evaluate(
         "encoder_r": {name: r for name, r in encoder_r.items() if r},
         "experiment": next((word[11:] for word in command.split() if word.startswith("experiment=")), ""),
         "command": command,
+        "began": BEGAN.isoformat(timespec="seconds"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+    place_of = {name: "/".join([name, *config["arms"][name].get("subjects", [])[:1]]) for name in arms}
+    first = {name: f"measure/{place}/{seeds[0]}" for name, place in place_of.items()}
+    rdms = read_rdms({name: inputs[place] for name, place in first.items() if place in inputs})
+    if rdms:
+        np.savez(out / "rdms.npz", **rdms)  # type: ignore[arg-type]
     (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False))
     write_csv(results, out / "results.csv")
     write_report(results, out / "report.html")
@@ -232,7 +254,7 @@ def _describe(
         "ece": calibrated["ece"]["mean"],
         "overrides": described["overrides"],
         **describe_arm(described, folders["target"], next(iter(folders["teacher"]), None), image_set, split),
-        "keys": {f"{part}s": [folder.name for folder in folders[part]] for part in ("prediction", "target", "teacher")},
+        "keys": {f"{part}s": [folder.name for folder in folders[part]] for part in _PARTS},
         "measures": measures.of_arm(name, said, calibrated, read_held_out(folders["prediction"]), folders["measure"]),
         **({"training": training} if training else {}),
     }

@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from braindistill.errors import UserError
 from braindistill.images import ImageSet, open_images
 from braindistill.runtime import Runtime
 from braindistill.students import load
@@ -26,6 +29,8 @@ def run(config: dict[str, Any], inputs: dict[str, Path], out: Path, runtime: Run
         said = student.log_probabilities(image_set.train_images[split.val], runtime.device, _BATCH)
         held_out = said, image_set.train_labels[split.val]
     rows = student.log_probabilities(image_set.test_images, runtime.device, _BATCH)
+    if not np.isfinite(rows).all():  # told here, it costs its arm only; `eval` would lose every arm by it
+        raise UserError("the student says NaN or infinity: its training has diverged; lower train.lr")
     save_predictions(out, image_set, rows, held_out)
     if (inputs["student"] / "metrics.jsonl").exists():
         shutil.copyfile(inputs["student"] / "metrics.jsonl", out / "metrics.jsonl")

@@ -74,6 +74,8 @@ def make_claims(
         reasons = {arm: missing.get(arm, "not among eval.arms") for arm in [name, *required] if arm not in correct}
         made = claim(name, correct, required, reasons)
         unequal = _unequal([name, *required], arms, tuning)
+        if not is_brain(options) and options["images"]["n_pool"] and options["target"]["images"] != "labelled":
+            unequal.append("people's answers about the pool are labels that no other arm has (target.images=labelled)")
         found.append(_withhold(made, unequal) if unequal else made)
     return found
 

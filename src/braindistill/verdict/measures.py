@@ -171,9 +171,12 @@ def _find_hierarchy(file: Path | None, classes: list[str]) -> Mapping[str, Seque
         return next((known for known in built_in if known.keys() >= set(classes)), None)
     try:
         given = read_hierarchy(Path(file))
-        group_of_class(classes, given)
     except UserError as error:
         raise UserError(f"eval.hierarchy: {error}") from error
+    try:
+        group_of_class(classes, given)
+    except UserError as error:
+        raise UserError(f"eval.hierarchy={file}: {error}") from error
     return given
 
 

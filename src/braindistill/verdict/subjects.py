@@ -34,7 +34,10 @@ def pool_subjects(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def stack_subjects(tables: Mapping[str, Sequence[np.ndarray]], n_subjects: int) -> dict[str, np.ndarray]:
-    """Arm → correct answers, subjects × seeds × images; an arm with a single table has it for every subject."""
+    """Arm → subjects × seeds × images, the same for every subject where an arm has a single table; without subjects that
+    table, seeds × images."""
+    if not n_subjects:
+        return {name: own[0] for name, own in tables.items()}
     return {
         name: np.stack(own) if len(own) > 1 else np.broadcast_to(own[0], (n_subjects, *own[0].shape))
         for name, own in tables.items()

@@ -7,7 +7,16 @@ from typing import Any
 
 from braindistill.report.parts import Figure, Findings, Grid, Results
 from braindistill.report.plots import Lines, draw_lines
-from braindistill.report.reading import is_brain, number, p_text, percent, percent_interval, points_interval
+from braindistill.report.reading import (
+    against,
+    interval_text,
+    is_brain,
+    number,
+    p_text,
+    percent,
+    percent_interval,
+    points_interval,
+)
 from braindistill.report.style import INK, colour, lay_rows, mark_interval
 from braindistill.statistics import points
 
@@ -96,11 +105,18 @@ def difference_lines(found: Findings) -> Iterable[str]:
 def power_tables(found: Findings) -> Iterable[Grid]:
     """Seeds that would do, and pairs that are equal to within the margin."""
     rows = [
-        [f"{arm} − {other}", number(entry.get("seeds_for_half_a_point")), str(entry.get("sentence") or "–")]
+        [
+            f"{arm} − {other}",
+            points_interval(against(found.results, arm, other) or {}),
+            number(entry.get("seeds_for_half_a_point")),
+            str(entry.get("sentence") or "–"),
+        ]
         for arm, others in (found.results.get("power") or {}).items()
         for other, entry in others.items()
     ]
-    yield Grid(["a − b", "seeds for 0.5 points", "in words"], rows, (0, 2), "What more seeds would show")
+    unit = "subjects" if found.results.get("subjects") else "seeds"
+    heading = ["a − b", "found, points [95 %]", f"{unit} for 0.5 points", "in words"]
+    yield Grid(heading, rows, (0, 3), f"What more {unit} would show")
     pairs = [
         [
             f"{row.get('a')} and {row.get('b')}",
@@ -111,6 +127,22 @@ def power_tables(found: Findings) -> Iterable[Grid]:
         for row in found.results.get("equivalence") or []
     ]
     yield Grid(["arms", "margin", "p (TOST)", "equivalence"], pairs, (0, 3), "Equivalence")
+
+
+def respect_tables(found: Findings) -> Iterable[Grid]:
+    """What else an arm with a claim is better or worse in than its controls."""
+    rows = [
+        [
+            row["measure"].replace("/", " "),
+            f"{row['a']} − {row['b']}",
+            interval_text({"mean": row["difference"], "ci_low": row["ci_low"], "ci_high": row["ci_high"]}),
+            p_text(row.get("p")),
+            p_text(row.get("p_adjusted")),
+            {True: "better", False: "worse", None: "not told apart"}[row.get("better")],
+        ]
+        for row in found.results.get("respects") or []
+    ]
+    yield Grid(["measure", "a − b", "difference [95 %]", "p", "p (Holm)", "a is"], rows, (0, 1, 5))
 
 
 def curve_figures(found: Findings) -> Iterable[Figure]:

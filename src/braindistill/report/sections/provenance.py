@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +20,7 @@ _WORDS = {
     "export": "targets",
     "distill": "students",
     "predict": "predictions",
+    "measure": "measures of students",
     "eval": "this evaluation",
 }
 
@@ -102,11 +104,16 @@ def provenance_tables(found: Findings) -> Iterable[Grid]:
 
 
 def _commands(found: Findings) -> Iterable[list[str]]:
-    command = str(found.results.get("command") or "")
+    words = shlex.split(str(found.results.get("command") or ""))
+    kept = [word for word in words if not word.startswith(("eval.arms=", "eval.rois="))]
+    rois = found.results.get("rois") or {}
+    of_rois = {*(rois.get("single") or {}).values(), *(rois.get("without") or {}).values()}
     for arm in found.arms:
-        if command:
-            words = [word for word in command.split() if not word.startswith("eval.arms=")]
-            yield [arm, "the row", " ".join([*words, f"eval.arms=[{arm}]"])]
+        if words and arm in of_rois:  # eval.rois makes it, beside the arm that it is of
+            asked = [word for word in words if word.startswith("eval.rois=")]
+            yield [arm, "the row", shlex.join([*kept, *asked, f"eval.arms=[{rois['of']}]"])]
+        elif words:
+            yield [arm, "the row", shlex.join([*kept, *(["eval.rois=[]"] if rois else []), f"eval.arms=[{arm}]"])]
         if student := found.upstream.commands.get(arm, {}).get("distill"):
             yield [arm, "its first student", student]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from braindistill.report.parts import Figure, Findings, Grid
 from braindistill.report.plots import Dots, draw_dots
-from braindistill.report.reading import HOLDS, alone, p_text, percent, points_interval
+from braindistill.report.reading import HOLDS, alone, p_text, percent, points_interval, value_of
 from braindistill.report.style import COLOURS
 
 
@@ -34,7 +34,9 @@ def subject_tables(found: Findings) -> Iterable[Grid]:
     for claim in found.results.get("claims") or []:
         each = alone(found.results, claim["arm"])
         others = [part["b"] for part in claim.get("components") or []]
-        accuracy = ((found.arms.get(claim["arm"]) or {}).get("accuracy") or {}).get("per_subject") or [None] * len(each)
+        accuracy = value_of((found.arms.get(claim["arm"]) or {}).get("accuracy")).get("per_subject") or [None] * len(
+            each
+        )
         rows = [
             [
                 subject,
@@ -43,7 +45,7 @@ def subject_tables(found: Findings) -> Iterable[Grid]:
                 p_text(own.get("p")),
                 HOLDS[own.get("holds")],
             ]
-            for (subject, own), own_accuracy in zip(each.items(), accuracy, strict=True)
+            for (subject, own), own_accuracy in zip(each.items(), accuracy, strict=False)
         ]
         heading = ["subject", f"{claim['arm']} %", *(f"− {other}" for other in others), "p", "the claim, alone"]
         yield Grid(

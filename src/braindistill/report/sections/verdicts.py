@@ -63,6 +63,8 @@ def claim_tables(found: Findings) -> Iterable[Grid]:
             beaten = (
                 "–" if low is None or high is None else "yes" if low > 0 else "no, it is worse" if high < 0 else "no"
             )
+            if beaten == "yes" and claim.get("holds") is None:
+                beaten = "yes, but the claim is undecided"
             rows.append([part.get("a", "?"), part.get("b", "?"), points_interval(part), p_text(part.get("p")), beaten])
     yield Grid(["brain arm", "control", "points [95 %]", "p", "beaten"], rows, (0, 1, 4), "Components of the claim")
 
@@ -71,9 +73,10 @@ def arm_figures(found: Findings) -> Iterable[Figure]:
     """Test accuracy of every arm."""
     values = {arm: as_share(entry["accuracy"]) for arm, entry in found.arms.items() if value_of(entry.get("accuracy"))}
     if values:
+        several = bool(found.results.get("subjects"))
         caption = (
-            "Test accuracy of every arm. Small dots: single seeds; diamond: mean over seeds and test images; "
-            "line: its 95 % interval, two-way over seeds and test images."
+            f"Test accuracy of every arm. Small dots: single {'subjects or seeds' if several else 'seeds'}; diamond: mean; "
+            f"line: its 95 % interval over {'subjects, ' if several else ''}seeds and test images."
         )
         chance = found.results.get("chance")
         if chance is not None and min(value_of(value).get("mean") or 0 for value in values.values()) < chance + 0.15:
