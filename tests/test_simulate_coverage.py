@@ -61,3 +61,10 @@ def test_the_table_has_a_line_for_every_cell(script: ModuleType, capsys: pytest.
     assert len(lines) == 4
     assert lines[3].startswith("| typical | 10 | 2 | ")
     assert script.main(arguments) == cells  # the same draws every time
+
+
+def test_subjects_are_crossed_with_what_they_share(script: ModuleType) -> None:
+    cell = script.simulate("seeds differ", 8, 100, 0.02, 150, subjects=7)
+    assert cell.coverage > 0.95 - 3.3 * np.sqrt(0.95 * 0.05 / 150)
+    assert cell.over_subjects < 0.85, "the baseline's seeds are the same for all subjects"
+    assert script.simulate("typical", 6, 50, 0.0, 5).over_subjects is None

@@ -194,14 +194,19 @@ def _arms(found: Findings) -> list[str]:
 
 
 def _statistics(found: Findings) -> list[str]:
+    crossed = "three-way random-effects model, subjects crossed with seeds" if found.results.get("subjects") else ""
     told = [
-        "Intervals are 95 % intervals of a two-way random-effects model, seeds crossed with test images, from the t "
-        "distribution with Satterthwaite's degrees of freedom [@satterthwaite1946].",
+        f"Intervals are 95 % intervals of a {crossed or 'two-way random-effects model, seeds crossed'} with test images, from the "
+        "t distribution with Satterthwaite's degrees of freedom [@satterthwaite1946].",
         "The claim that the brain helped is an intersection–union test [@berger1982]: the brain arm must beat each of the "
         "controls named for it, and its p is the largest of theirs.",
     ]
     if any(row.get("p_adjusted") is not None for row in found.results.get("comparisons") or []):
         told.append("All other comparisons are exploratory, and their p values are adjusted after Holm [@holm1979].")
+    if found.results.get("respects"):
+        told.append(
+            "Measures beside accuracy were compared in pairs: losses of single images by the same model, others by a paired t; adjusted after Holm as a family of their own."
+        )
     if found.results.get("equivalence"):
         margin = percent((found.results["equivalence"][0] or {}).get("margin"))
         told.append(
@@ -218,6 +223,16 @@ def _measures(found: Findings) -> list[str]:
         )
     if found.measured("brier"):
         told.append("The Brier score [@brier1950] is the mean squared distance of probabilities from the truth.")
+    if found.measured("severity"):
+        told.append(
+            "Severity is the share of mistakes outside the true superclass, and the height of the lowest common ancestor in the class hierarchy [@bertinetto2020]."
+        )
+    if found.measured("selective"):
+        told.append(
+            "Precision at a chosen confidence uses the threshold that was best on validation images; AURC is the area under the curve of risk against coverage [@geifman2019]."
+        )
+    if found.measured("human"):
+        told.append("Agreement with people is against the distributions of their labels [@peterson2019].")
     robust = found.measured("robustness")
     if any(entry.get("families") for entry in robust.values()):
         told.append("Robustness is the accuracy on common corruptions at five severities [@hendrycks2019].")
@@ -227,7 +242,7 @@ def _measures(found: Findings) -> list[str]:
         )
     if found.measured("brain_score"):
         told.append(
-            "Brain scores are correlations of held-out responses with a ridge regression on the student's features, out of fold, and rank correlations of representational dissimilarity matrices [@kriegeskorte2008]."
+            "Brain scores are correlations of held-out responses with a ridge regression on the student's features, out of fold [@schrimpf2018], and rank correlations of representational dissimilarity matrices [@kriegeskorte2008], with noise ceilings from halves of the repeats [@nili2014]."
         )
     explain = found.results.get("explain") or {}
     if explain.get("contributions"):
