@@ -121,7 +121,9 @@ def write_report(results: Results, path: Path, extras: Path | None = None) -> No
 
 def compose_page(found: Findings, sections: Sequence[Section] = SECTIONS) -> Page:
     """Fill every section from the findings."""
-    page = Page(f"{found.results.get('experiment') or 'experiment'}: did the brain help?", _subtitle(found.results))
+    page = Page(
+        f"{found.results.get('experiment') or 'experiment'}: did {_who(found.results)} help?", _subtitle(found.results)
+    )
     for section in sections:
         page.add(section, found)
     page.missing = gaps(found.results) + page.missing
@@ -154,6 +156,12 @@ def _html(page: Page) -> str:
     )
     environment.filters["terms"] = lambda text: Markup(link_terms(text, escape))
     return environment.get_template("page.html.j2").render(page=page, glossary=glossary(Findings({})))
+
+
+def _who(results: Results) -> str:
+    """Whose help is asked about: the brain's, or people's where no arm of a brain makes a claim."""
+    claimed = [str(claim.get("arm")) for claim in results.get("claims") or []]
+    return "people" if claimed and all(arm.startswith("human") for arm in claimed) else "the brain"
 
 
 def _subtitle(results: Results) -> str:

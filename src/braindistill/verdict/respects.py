@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from braindistill.statistics import Interval, across_subjects, compare, holm
+from braindistill.statistics import across_subjects, compare, holm
 
 #: measures that are compared, in the order of the table, by where an arm's ``measures`` hold them: is less better?
 _LESS_IS_BETTER = {
@@ -58,8 +58,8 @@ def compare_measures(
     Returns
     -------
     list of dict
-        ``measure a b difference ci_low ci_high p p_adjusted``, and ``better``: true or false where the interval leaves out
-        zero, else None.
+        ``measure a b difference ci_low ci_high p p_adjusted``, and ``better``: true or false where the adjusted p is below
+        0.05, else None.
     """
     found: list[dict[str, Any]] = []
     for made in claims:
@@ -70,6 +70,9 @@ def compare_measures(
                 found += [row for row in _rows(*pair, arms, losses) if row["ci_low"] is not None]
     for row, adjusted in zip(found, holm([row["p"] for row in found]), strict=True):
         row["p_adjusted"] = adjusted
+        less = row["difference"] < 0
+        apart = adjusted is not None and adjusted < 0.05
+        row["better"] = bool(less == _LESS_IS_BETTER[_kind(row["measure"])]) if apart else None
     order = list(_LESS_IS_BETTER)
     return sorted(found, key=lambda row: order.index(_kind(row["measure"])))
 
@@ -86,15 +89,9 @@ def _rows(
             interval = across_subjects(np.subtract(known[a][measure], known[b][measure]))
         else:
             continue
-        rows.append({"measure": measure, "a": a, "b": b} | _told(interval, _LESS_IS_BETTER[_kind(measure)]))
+        ends = {"difference": interval.estimate, "ci_low": interval.low, "ci_high": interval.high, "p": interval.p}
+        rows.append({"measure": measure, "a": a, "b": b} | ends)
     return rows
-
-
-def _told(interval: Interval, less_is_better: bool) -> dict[str, Any]:
-    low, high = interval.low, interval.high
-    apart = low is not None and high is not None and (low > 0 or high < 0)
-    better = bool((interval.estimate < 0) == less_is_better) if apart else None
-    return {"difference": interval.estimate, "ci_low": low, "ci_high": high, "p": interval.p, "better": better}
 
 
 def _leaves(measures: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -20,6 +20,7 @@ from braindistill.report.reading import (
 from braindistill.report.style import INK, colour, lay_rows, mark_interval
 from braindistill.statistics import points
 
+_WORDS = {"nll": "NLL, nats", "brier": "Brier score", "ece": "ECE", "top5": "top-5 accuracy"}
 MOST = 6  # forest plots on one page; the table always holds all
 
 
@@ -133,7 +134,7 @@ def respect_tables(found: Findings) -> Iterable[Grid]:
     """What else an arm with a claim is better or worse in than its controls."""
     rows = [
         [
-            row["measure"].replace("/", " "),
+            _WORDS.get(row["measure"], row["measure"].replace("/", " ").replace("_", " ")),
             f"{row['a']} − {row['b']}",
             interval_text({"mean": row["difference"], "ci_low": row["ci_low"], "ci_high": row["ci_high"]}),
             p_text(row.get("p")),

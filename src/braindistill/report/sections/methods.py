@@ -80,7 +80,8 @@ def _data(found: Findings) -> list[str]:
     results, settings = found.results, _of_brain(found)
     fmri, images = settings.get("prepare", {}).get("fmri") or {}, settings.get("images", {}).get("images") or {}
     told = []
-    if fmri:
+    people = (settings.get("train-teacher", {}).get("teacher") or {}).get("name") == "human"
+    if fmri and not people:
         told.append(
             f"Responses were those of the data set {fmri.get('name')}{_cite(_DATA, fmri.get('name'))}{_options(fmri)}."
         )
@@ -146,7 +147,9 @@ def _teachers(found: Findings) -> list[str]:
     )
     method = settings.get("distill", {}).get("method") or {}
     told = []
-    if teacher:
+    if teacher.get("name") == "human":
+        told.append("The teacher was people: the distribution of the labels that they gave to each image.")
+    elif teacher:
         parts = [f"decoder {teacher['decoder']}"] if teacher.get("decoder") else []
         if teacher.get("encoder"):
             parts.insert(0, f"encoder {teacher['encoder']} on {teacher.get('features')}")
@@ -267,9 +270,10 @@ def _software(found: Findings) -> list[str]:
 
 
 def _of_brain(found: Findings) -> dict[str, dict[str, Any]]:
-    """The settings of the first brain arm, or of the first arm with any."""
+    """The settings of the first arm with a claim or a brain, or of the first arm with any."""
     known = found.upstream.settings
-    brains = [arm for arm in known if is_brain(arm) and known[arm]]
+    claimed = [str(claim.get("arm")) for claim in found.results.get("claims") or []]
+    brains = [arm for arm in (*claimed, *filter(is_brain, known)) if known.get(arm)]
     return known[brains[0]] if brains else next((entry for entry in known.values() if entry), {})
 
 

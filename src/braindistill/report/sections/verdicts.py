@@ -66,7 +66,7 @@ def claim_tables(found: Findings) -> Iterable[Grid]:
             if beaten == "yes" and claim.get("holds") is None:
                 beaten = "yes, but the claim is undecided"
             rows.append([part.get("a", "?"), part.get("b", "?"), points_interval(part), p_text(part.get("p")), beaten])
-    yield Grid(["brain arm", "control", "points [95 %]", "p", "beaten"], rows, (0, 1, 4), "Components of the claim")
+    yield Grid(["arm", "control", "points [95 %]", "p", "beaten"], rows, (0, 1, 4), "Components of the claim")
 
 
 def arm_figures(found: Findings) -> Iterable[Figure]:
