@@ -66,7 +66,8 @@ SECTIONS = [
     Section(
         "In what respect",
         "Measures beside accuracy, of arms with a claim against the baseline and the claim's controls; paired. NLL and Brier "
-        "score: intervals over seeds and test images; others: over seeds. Exploratory: better or worse is by Holm's p < 0.05.",
+        "score: intervals over seeds and test images; others: over seeds. Exploratory. ✓: better, ✗: worse, "
+        "by Holm's p < 0.05 over all of these tables.",
         table=differences.respect_tables,
         otherwise="an arm with a claim and eval.measures",
     ),

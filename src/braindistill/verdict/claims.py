@@ -132,7 +132,14 @@ def compare_arms(described: Mapping[str, Any], correct: Correct, claims: Rows) -
     """Arms against the baseline, brain arms against every other, controls against label smoothing; Holm over all."""
     pairs = [(name, "baseline") for name in correct if name != "baseline" and "baseline" in correct]
     brains = [made["arm"] for made in claims if made["arm"] in correct]
-    pairs += [(brain, other) for brain in brains for other in correct if other not in (brain, "baseline")]
+    pairs += [
+        (brain, other)
+        for brain in brains
+        for other in correct
+        # of the arms that are there to be looked at, those of this brain arm's ROIs
+        if other not in (brain, "baseline")
+        and (not described[other].get("exploratory") or other.startswith(f"{brain}@"))
+    ]
     if "label_smoothing" in correct:
         apart = (name for name in correct if name != "label_smoothing")
         pairs += [

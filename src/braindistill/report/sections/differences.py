@@ -131,19 +131,26 @@ def power_tables(found: Findings) -> Iterable[Grid]:
 
 
 def respect_tables(found: Findings) -> Iterable[Grid]:
-    """What else an arm with a claim is better or worse in than its controls."""
-    rows = [
-        [
-            _WORDS.get(row["measure"], row["measure"].replace("/", " ").replace("_", " ")),
-            f"{row['a']} − {row['b']}",
-            interval_text({"mean": row["difference"], "ci_low": row["ci_low"], "ci_high": row["ci_high"]}),
-            p_text(row.get("p")),
-            p_text(row.get("p_adjusted")),
-            {True: "better", False: "worse", None: "not told apart"}[row.get("better")],
+    """What else an arm with a claim is better or worse in than its controls: a table an arm, a column a control."""
+    rows = found.results.get("respects") or []
+    for arm in dict.fromkeys(row["a"] for row in rows):
+        own = {(row["measure"], row["b"]): row for row in rows if row["a"] == arm}
+        others = list(dict.fromkeys(other for _, other in own))
+        cells = [
+            [
+                _WORDS.get(measure, measure.replace("/", " ").replace("_", " ")),
+                *(_respect(own.get((measure, other))) for other in others),
+            ]
+            for measure in dict.fromkeys(measure for measure, _ in own)
         ]
-        for row in found.results.get("respects") or []
-    ]
-    yield Grid(["measure", "a − b", "difference [95 %]", "p", "p (Holm)", "a is"], rows, (0, 1, 5))
+        yield Grid(["measure", *(f"− {other}" for other in others)], cells, (0,), arm)
+
+
+def _respect(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    interval = interval_text({"mean": row["difference"], "ci_low": row["ci_low"], "ci_high": row["ci_high"]})
+    return {True: "✓ ", False: "✗ ", None: ""}[row.get("better")] + interval
 
 
 def curve_figures(found: Findings) -> Iterable[Figure]:
