@@ -35,7 +35,7 @@ VERSIONS = {
     "predict": 2,
     "measure": 2,
     "explain": 1,
-    "eval": 3,
+    "eval": 4,
 }
 #: the verb that a person types to get a stage's artifact
 VERBS = {"images": "prepare", "features": "train-teacher", "predict": "eval", "measure": "eval", "explain": "eval"}
