@@ -62,6 +62,11 @@ def judge(cache: Cache, config: dict[str, Any], runtime: Runtime, invocation: In
     data = what_data_have(cache, *prepared[:2])
     if data is not None:
         _check_tables(config["eval"], data.images)
+    elif "each" in config["eval"]["rois"] or config["eval"]["match_voxels"]:  # neither is known before
+        if not runtime.dry_run:
+            raise Missing(missing_steps(cache, prepared)[0])
+        print("the arms of eval.rois are known after `braindistill prepare`; they come on top of this plan:")
+        config = config | {"eval": config["eval"] | {"rois": [], "match_voxels": False}}
     reasons = {arm.name: why for arm in arms if (why := why_not(arm, arms, seeds[0], data))}
     running = [arm for arm in arms if arm.name not in reasons]
     if not running:
@@ -116,7 +121,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise UserError(f"eval.n_train={numbers}: expected different numbers from 1 on")
     if options["match_voxels"] and not options["rois"]:
         raise UserError("eval.match_voxels=true is about the arms of eval.rois; name some, or give eval.rois=[each]")
-    if {"robustness", "attacks"} & set(options["measures"]):
+    sizes = options["epsilons"]
+    if options["corruptions"] is not None or not sizes or not all(0 < size <= 1 for size in sizes):
         from braindistill.verdict import check_options  # imports torch
 
         check_options(options)

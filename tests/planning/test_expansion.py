@@ -189,7 +189,6 @@ def test_rois_and_curves_through_the_command_line(run, tiny):
         (["eval.n_train=[0]"], r"eval\.n_train=\[0\]: expected different numbers from 1 on"),
         (["eval.n_train=[8,8]"], r"eval\.n_train=\[8, 8\]: expected different numbers"),
         (["eval.margin=0"], r"eval\.margin=0: expected more than 0"),
-        (["eval.rois=[each]", "runtime.dry_run=true"], r"eval\.rois=\[each\]: the names of ROIs are known after"),
         (["eval.measures=[robust]"], r"eval\.measures: no such word 'robust'; did you mean 'robustness'"),
     ],
 )
@@ -199,3 +198,14 @@ def test_bad_input_is_one_line(words, message, run, tiny):
     assert re.search(rf"^braindistill: {message}", ran.err, re.M), ran.err
     assert len(ran.err.splitlines()) == 1
     assert not list(Path("cache").glob("distill/*"))
+
+
+def test_before_anything_is_prepared_a_dry_run_leaves_rois_out_and_a_required_upstream_names_what_is_missing(run, tiny):
+    ran = run("eval", *tiny, "eval.rois=[each]", "runtime.dry_run=true", cache="cache")
+    assert ran.code == 0, ran.err
+    assert "the arms of eval.rois are known after `braindistill prepare`" in ran.out
+    assert "evaluation of 2 arms" in ran.out
+    ran = run("eval", *tiny, "eval.rois=[each]", "runtime.upstream=require", cache="cache")
+    assert ran.code == 3
+    assert "braindistill prepare" in ran.out + ran.err
+    assert not Path("cache/distill").exists()

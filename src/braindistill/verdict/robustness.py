@@ -22,25 +22,25 @@ _ATTACKED, _ATTACK_BATCH = 1000, 128
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse corruptions that don't exist and sizes of attacks that are none, where these measures are asked for.
+    """Refuse corruptions that don't exist and sizes of attacks that are none.
 
     Parameters
     ----------
-    options : of ``eval``: ``measures``, ``corruptions``, ``epsilons``
+    options : of ``eval``: ``corruptions`` and ``epsilons``, or one of them
 
     Raises
     ------
     UserError
         If there is no corruption of a name, or none is named; if an ε isn't above 0 and at most 1, or there is none.
     """
-    if "robustness" in options["measures"] and options["corruptions"] is not None:
+    if options.get("corruptions") is not None:
         known = [name for members in CORRUPTIONS.values() for name in members]
         if not options["corruptions"]:
             raise UserError("eval.corruptions=[]: name at least one, or null for all")
         for name in options["corruptions"]:
             if name not in known:
                 raise UserError(f"eval.corruptions: no corruption is called {name}; {nearest(name, known)}")
-    if "attacks" in options["measures"]:
+    if "epsilons" in options:
         sizes = list(options["epsilons"])
         if not sizes or min(sizes) <= 0 or max(sizes) > 1:
             raise UserError(
@@ -69,7 +69,7 @@ def measure_corruptions(
     UserError
         `check_options` refuses the names.
     """
-    check_options({"measures": ["robustness"], "corruptions": names})
+    check_options({"corruptions": names})
     families = {name: family for family, members in CORRUPTIONS.items() for name in members}
     names = list(families) if names is None else list(dict.fromkeys(names))
     images, labels = _tensors(image_set, np.arange(len(image_set.test_ids)), device)
@@ -111,7 +111,7 @@ def measure_attacks(student: Student, image_set: ImageSet, epsilons: Sequence[fl
     UserError
         `check_options` refuses the sizes.
     """
-    check_options({"measures": ["attacks"], "epsilons": epsilons})
+    check_options({"epsilons": epsilons})
     count = len(image_set.test_ids)
     rows = np.linspace(0, count - 1, min(count, _ATTACKED)).round().astype(int)
     clean = _accuracy(student, *_tensors(image_set, np.arange(count), device))
