@@ -73,7 +73,8 @@ class RoiArms:
 
 
 def roi_arms(arms: list[Arm], config: Mapping[str, Any], seed: int, data: Data | None, make: Maker) -> RoiArms:
-    """For the first brain arm, ``brain``: ``brain@V1`` of each ROI alone, and ``brain@-V1`` of all voxels but the ROI's.
+    """For the first brain arm, ``brain``: ``brain@V1`` of each ROI alone, and ``brain@-V1`` of what the brain arm reads
+    but the ROI.
 
     A ROI alone differs from the brain arm in ``teacher.roi`` only and, with ``eval.match_voxels``, in
     ``teacher.top_voxels``, which is then the number of voxels of the smallest ROI.

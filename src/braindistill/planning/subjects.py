@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from braindistill.cache import Cache
 from braindistill.cache.step import Step
 from braindistill.errors import UserError
 from braindistill.planning.arms import Arm
+from braindistill.planning.expansion import Maker
 from braindistill.words import key_of, override
 
 #: options of a reader that say whose data it reads; the first that it has is the one
@@ -40,9 +41,7 @@ def subjects_of(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: override(f"fmri.{option}", value) for name, value in zip(names, given, strict=True)}
 
 
-def for_subjects(
-    arm: Arm, subjects: Mapping[str, str], make: Callable[[str, list[str], list[str]], Arm], words: Sequence[str] = ()
-) -> Arm:
+def for_subjects(arm: Arm, subjects: Mapping[str, str], make: Maker, words: Sequence[str] = ()) -> Arm:
     """The arm with a variant for each subject; ``words`` are what it was made with.
 
     Raises

@@ -17,9 +17,9 @@ from braindistill.metrics import balanced_accuracy
 from braindistill.report.html import write_report
 from braindistill.report.table import write_csv
 from braindistill.runtime import BEGAN, Runtime
-from braindistill.statistics import crossed_interval
 from braindistill.verdict import (
     Measures,
+    accuracy_of,
     calibration,
     collect,
     compare_arms,
@@ -158,7 +158,7 @@ def evaluate(
                     "positives; redraw it for every seed (teacher.seed=${seed})"
                 )
         arms[name] = found[""] if "" in found else pool_subjects(found)
-        arms[name]["accuracy"] = _accuracy(np.stack(tables[name]) if "" not in found else tables[name][0])
+        arms[name]["accuracy"] = accuracy_of(np.stack(tables[name]) if "" not in found else tables[name][0])
     correct = stack_subjects(tables, len(subjects))
     missing = {**config["not_run"], **failed}
     alike = [name for name in tables if subjects and not config["arms"][name].get("subjects")]
@@ -263,14 +263,6 @@ def _describe(
 def _folders(inputs: dict[str, Path], place: str, subject: str, seeds: list[int]) -> list[Path]:
     names = ["/".join(filter(None, [place, subject, str(seed)])) for seed in seeds]
     return [inputs[name] for name in names if name in inputs]
-
-
-def _accuracy(hits: np.ndarray) -> dict[str, Any]:
-    """Mean and interval of correct answers, seeds × images or subjects × seeds × images."""
-    mean = crossed_interval(hits)
-    per_seed = [float(row.mean()) for row in np.moveaxis(hits, -2, 0)]
-    several = {"per_subject": [float(own.mean()) for own in hits]} if hits.ndim == 3 else {}
-    return {"mean": mean.estimate, "ci_low": mean.low, "ci_high": mean.high, "per_seed": per_seed} | several
 
 
 def _explanations(inputs: dict[str, Path], out: Path) -> tuple[dict[str, Any], dict[str, str]]:

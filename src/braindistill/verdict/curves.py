@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from braindistill.statistics import crossed_interval
+from braindistill.verdict.values import accuracy_of
 
 
 def collect(config: Mapping[str, Any], inputs: Mapping[str, Path], labels: ArrayLike) -> list[dict[str, Any]]:
@@ -37,19 +37,11 @@ def collect(config: Mapping[str, Any], inputs: Mapping[str, Path], labels: Array
             names = [[f"curve/{number}/{place}/{seed}" for seed in seeds] for place in places]
             if all(name in inputs for own in names for name in own):
                 hits = np.stack([np.stack([_correct(inputs[name], truth) for name in own]) for own in names])
-                found.append({"arm": arm, "n_train": number, "accuracy": _accuracy(hits if len(hits) > 1 else hits[0])})
+                found.append(
+                    {"arm": arm, "n_train": number, "accuracy": accuracy_of(hits if len(hits) > 1 else hits[0])}
+                )
     return found
 
 
 def _correct(folder: Path, labels: np.ndarray) -> np.ndarray:
     return np.load(folder / "log_probabilities.npy", allow_pickle=False).argmax(1) == labels
-
-
-def _accuracy(hits: np.ndarray) -> dict[str, Any]:
-    interval = crossed_interval(hits)
-    return {
-        "mean": interval.estimate,
-        "ci_low": interval.low,
-        "ci_high": interval.high,
-        "per_seed": np.moveaxis(hits, -2, 0).reshape(hits.shape[-2], -1).mean(1).tolist(),
-    }

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from braindistill.statistics import across_subjects
+import numpy as np
+
+from braindistill.statistics import across_subjects, crossed_interval
 
 #: ranges of the data, not measures of a student: kept as they are, averaged over seeds
 _RANGES = ("rsa_ceiling",)
+
+
+def accuracy_of(hits: np.ndarray) -> dict[str, Any]:
+    """Mean and interval of correct answers, seeds × images or subjects × seeds × images."""
+    mean = crossed_interval(hits)
+    per_seed = [float(row.mean()) for row in np.moveaxis(hits, -2, 0)]
+    several = {"per_subject": [float(own.mean()) for own in hits]} if hits.ndim == 3 else {}
+    return {"mean": mean.estimate, "ci_low": mean.low, "ci_high": mean.high, "per_seed": per_seed} | several
 
 
 def over_seeds(per_seed: Sequence[float | None]) -> dict[str, Any]:
